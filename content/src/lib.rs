@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The bytes: lazy blobs, artifacts, stores addressed by digest, and how they are copied.
+//!
+//! Invariant: this crate knows digests and OCI manifests; it knows nothing of components, of steps or of HTTP.
+//!
+//! A [`Blob`] is a handle to bytes that nobody has read yet; an [`Artifact`] is a root manifest and the store that has its
+//! parts. The *reader pulls*: nothing flows until a target asks for it, and back-pressure is the target's transport.
+
+mod artifact;
+mod blob;
+mod error;
+pub mod limits;
+pub mod meter;
+mod store;
+
+pub use artifact::{Artifact, Composed, Content, Part, Stored};
+pub use blob::{Access, Blob, ByteStream, Locator, Source};
+pub use error::{Error, ErrorKind, Result};
+pub use limits::{Host, Limits};
+pub use meter::Meter;
+pub use store::{ContentStore, MANIFEST_LIMIT, Outcome, Pushed, RawManifest, Staging, Stores};

@@ -1,0 +1,297 @@
+//! Limits of one run: slots per host, CPU work, memory of shared reads, bytes in temporary files.
+//!
+//! **The rule that keeps a run from deadlocking: no permit is held while waiting for another permit.** A transfer that
+//! reads from one host and writes to another asks for both slots in one call and gets both or waits with none
+//! ([`Limits::transfer`]). A short request (a HEAD, a manifest, a token) holds a slot of its own class for its round trip
+//! and waits for nothing else meanwhile ([`Limits::request`]). CPU permits are taken for one chunk of work. Memory of
+//! shared reads and temporary bytes are never waited for while something else is held: the first makes a slow reader read
+//! on its own, the second is reserved before a step starts and refused when it runs over.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{Error, Result};
+
+/// A host that requests go to: `name[:port]` in lower case. It names a budget, not an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(Arc<str>);
+
+impl Host {
+    /// The host of that authority.
+    pub fn new(authority: &str) -> Self {
+        Self(authority.to_ascii_lowercase().into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The numbers.
+#[derive(Clone, Debug)]
+pub struct LimitsConfig {
+    /// Blob transfers at once per host.
+    pub transfers_per_host: usize,
+    /// Short requests at once per host.
+    pub requests_per_host: usize,
+    /// Chunks of CPU work at once (compression, archive rewriting).
+    pub cpu: usize,
+    /// Memory of all shared reads together, in bytes.
+    pub window: u64,
+    /// Bytes in temporary files at most, all together.
+    pub spool: u64,
+    /// Where temporary files go; `None` for the system's place.
+    pub temp_folder: Option<std::path::PathBuf>,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            transfers_per_host: 8,
+            requests_per_host: 32,
+            cpu: std::thread::available_parallelism().map_or(2, usize::from),
+            window: 64 << 20,
+            spool: 64 << 30,
+            temp_folder: None,
+        }
+    }
+}
+
+/// The limits of one run, shared by everything that runs in it.
+#[derive(Debug)]
+pub struct Limits {
+    config: LimitsConfig,
+    transfers: Mutex<BTreeMap<Host, usize>>,
+    released: Notify,
+    requests: Mutex<BTreeMap<Host, Arc<Semaphore>>>,
+    cpu: Arc<Semaphore>,
+    window: Budget,
+    spool: Budget,
+}
+
+impl Limits {
+    /// Limits by these numbers; a zero counts as one.
+    pub fn new(config: LimitsConfig) -> Arc<Self> {
+        Arc::new(Self {
+            transfers: Mutex::default(),
+            released: Notify::new(),
+            requests: Mutex::default(),
+            cpu: Arc::new(Semaphore::new(config.cpu.max(1))),
+            window: Budget::new("memory for shared reads", config.window),
+            spool: Budget::new("temporary files", config.spool),
+            config,
+        })
+    }
+
+    /// The numbers.
+    pub fn config(&self) -> &LimitsConfig {
+        &self.config
+    }
+
+    /// Takes one transfer slot on each of `hosts`, all at once: waits with none until all are free.
+    pub async fn transfer(self: &Arc<Self>, hosts: &[Host]) -> TransferSlots {
+        let mut hosts = hosts.to_vec();
+        hosts.sort();
+        hosts.dedup();
+        loop {
+            let released = self.released.notified();
+            tokio::pin!(released);
+            // Registered before looking, so that a release between the look and the wait is not missed.
+            released.as_mut().enable();
+            if self.try_take(&hosts) {
+                return TransferSlots {
+                    limits: self.clone(),
+                    hosts,
+                };
+            }
+            released.await;
+        }
+    }
+
+    fn try_take(&self, hosts: &[Host]) -> bool {
+        let limit = self.config.transfers_per_host.max(1);
+        let mut taken = self
+            .transfers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let free = hosts
+            .iter()
+            .all(|host| taken.get(host).copied().unwrap_or(0) < limit);
+        if free {
+            for host in hosts {
+                *taken.entry(host.clone()).or_default() += 1;
+            }
+        }
+        free
+    }
+
+    fn give_back(&self, hosts: &[Host]) {
+        let mut taken = self
+            .transfers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for host in hosts {
+            if let Some(count) = taken.get_mut(host) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        drop(taken);
+        self.released.notify_waiters();
+    }
+
+    /// Takes a slot for one short request to `host`; nothing may be waited for under it but the answer.
+    pub async fn request(&self, host: &Host) -> OwnedSemaphorePermit {
+        let slots = {
+            let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            let limit = self.config.requests_per_host.max(1);
+            requests
+                .entry(host.clone())
+                .or_insert_with(|| Arc::new(Semaphore::new(limit)))
+                .clone()
+        };
+        slots
+            .acquire_owned()
+            .await
+            .expect("this semaphore is never closed")
+    }
+
+    /// Takes a permit for one chunk of CPU work.
+    pub async fn cpu(&self) -> OwnedSemaphorePermit {
+        self.cpu
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("this semaphore is never closed")
+    }
+
+    /// Memory that shared reads may hold.
+    pub fn window(&self) -> &Budget {
+        &self.window
+    }
+
+    /// Bytes that temporary files may hold.
+    pub fn spool(&self) -> &Budget {
+        &self.spool
+    }
+}
+
+/// Transfer slots on some hosts; given back when dropped.
+#[derive(Debug)]
+pub struct TransferSlots {
+    limits: Arc<Limits>,
+    hosts: Vec<Host>,
+}
+
+impl Drop for TransferSlots {
+    fn drop(&mut self) {
+        self.limits.give_back(&self.hosts);
+    }
+}
+
+/// A number of bytes that may be in use. Never waited for.
+#[derive(Debug)]
+pub struct Budget {
+    what: &'static str,
+    limit: u64,
+    used: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Budget {
+    fn new(what: &'static str, limit: u64) -> Self {
+        Self {
+            what,
+            limit,
+            used: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes `bytes`, or tells that they are not to be had.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Limit`].
+    pub fn take(&self, bytes: u64) -> Result<()> {
+        let taken = self
+            .used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.limit)
+            });
+        match taken {
+            Ok(before) => {
+                self.peak.fetch_max(before + bytes, Ordering::AcqRel);
+                Ok(())
+            }
+            Err(used) => Err(Error::limit(format!(
+                "{bytes} more bytes exceed the budget for {}: {used} of {} bytes are in use",
+                self.what, self.limit
+            ))),
+        }
+    }
+
+    /// Gives `bytes` back.
+    pub fn give(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Most bytes that were in use at once.
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Acquire)
+    }
+
+    /// Most bytes that may be in use.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn two_relays_in_opposite_directions_do_not_block_each_other() {
+        let limits = Limits::new(LimitsConfig {
+            transfers_per_host: 1,
+            ..LimitsConfig::default()
+        });
+        let (a, b) = (Host::new("a.example"), Host::new("b.example"));
+        let relay = |hosts: [Host; 2]| {
+            let limits = limits.clone();
+            async move {
+                for _ in 0..100 {
+                    let slots = limits.transfer(&hosts).await;
+                    tokio::task::yield_now().await;
+                    drop(slots);
+                }
+            }
+        };
+        tokio::join!(relay([a.clone(), b.clone()]), relay([b, a]));
+    }
+
+    #[test]
+    fn a_budget_refuses_and_does_not_wait() {
+        let budget = Budget::new("tests", 10);
+        budget.take(7).expect("seven of ten");
+        assert!(budget.take(4).is_err());
+        budget.give(7);
+        budget.take(10).expect("all of it");
+        assert_eq!(budget.peak(), 10);
+    }
+}
