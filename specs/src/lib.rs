@@ -5,6 +5,7 @@
 pub mod digest;
 pub mod media_type;
 pub mod oci;
+pub mod reference;
 pub mod yaml;
 
 pub use digest::{Algorithm, Digest, Hasher};
