@@ -2,6 +2,18 @@
 //!
 //! Invariant: no other module names a YAML library.
 
+mod error;
+mod json;
+mod loader;
 mod node;
+mod place;
+mod scalar;
 
+pub use error::YamlError;
+pub use loader::{
+    ALIAS_NODE_LIMIT, DEPTH_CEILING, DEPTH_LIMIT, LoadOptions, NODE_LIMIT, TEXT_LIMIT, load,
+    load_all,
+};
 pub use node::{Map, Member, Node, Position, Source, Span, Value};
+pub use place::offset_in_scalar;
+pub use scalar::Scalars;

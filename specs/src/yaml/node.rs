@@ -1,9 +1,12 @@
 //! The tree that the loader builds: JSON's data model, and where each part stood in the text.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::{Number, Value as Json};
+
+use super::scalar::number_as_go_text;
 
 /// A byte range in a [`Source`]. Four gigabytes of text are far above the loader's size budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -159,6 +162,19 @@ impl Node {
         match &self.value {
             Value::List(list) => Some(list),
             _ => None,
+        }
+    }
+
+    /// The text that Go's reader puts into a text field from this scalar: `y` gives `true`, `1.10` gives `1.1`.
+    ///
+    /// Null, lists and maps have none.
+    pub fn as_go_string(&self) -> Option<Cow<'_, str>> {
+        match &self.value {
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            Value::Bool(true) => Some(Cow::Borrowed("true")),
+            Value::Bool(false) => Some(Cow::Borrowed("false")),
+            Value::Number(number) => Some(Cow::Owned(number_as_go_text(number))),
+            Value::Null | Value::List(_) | Value::Map(_) => None,
         }
     }
 
