@@ -2,12 +2,19 @@
 //!
 //! Invariant: pure data. This crate opens no file, sends no request, reads no clock and no environment.
 
+pub mod access;
 pub mod diagnostic;
 pub mod digest;
+pub mod identity;
+pub mod json;
 pub mod media_type;
+pub mod names;
 pub mod oci;
 pub mod reference;
+pub mod repository_spec;
 pub mod transfer;
 pub mod yaml;
 
 pub use digest::{Algorithm, Digest, Hasher};
+pub use identity::Identity;
+pub use repository_spec::RepositorySpec;

@@ -1,4 +1,5 @@
 //! Tests of the crate's documents against the shared vectors.
 
+mod references;
 mod vectors;
 mod yaml;

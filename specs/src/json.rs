@@ -1,0 +1,200 @@
+//! JSON as Go writes it, and canonical JSON.
+//!
+//! *Invariant*: equal values give equal bytes, whatever the order of their keys.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Number, Value};
+
+/// Compact JSON with the keys of every object sorted by their bytes and HTML characters escaped: what Go's `json.Marshal`
+/// writes for a generic value (formats.md 1.6). No trailing newline.
+pub fn to_sorted(value: &Value) -> String {
+    let mut out = String::new();
+    write_value(&mut out, value, Style::Go);
+    out
+}
+
+/// Canonical JSON by RFC 8785 (JCS): keys sorted by UTF-16 code units, nothing escaped that need not be, numbers as IEEE
+/// doubles in ECMAScript's form. Only for hashing: integers above 2^53 lose digits, as the rule says.
+pub fn to_canonical(value: &Value) -> String {
+    let mut out = String::new();
+    write_value(&mut out, value, Style::Canonical);
+    out
+}
+
+/// The value below `key`: the exact spelling first, else one that differs in case only, as Go's decoder matches keys.
+pub fn field<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    object.get(key).or_else(|| {
+        object
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(key))
+            .map(|(_, value)| value)
+    })
+}
+
+/// The spelling under which `key` is present, by the rule of [`field`]; `key` itself where it is absent.
+pub fn spelling<'a>(object: &'a Map<String, Value>, key: &'a str) -> &'a str {
+    if object.contains_key(key) {
+        return key;
+    }
+    object
+        .keys()
+        .find(|name| name.eq_ignore_ascii_case(key))
+        .map_or(key, String::as_str)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Style {
+    Go,
+    Canonical,
+}
+
+fn write_value(out: &mut String, value: &Value, style: Style) {
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
+        Value::Number(number) => out.push_str(&number_text(number, style)),
+        Value::String(text) => write_string(out, text, style),
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_value(out, item, style);
+            }
+            out.push(']');
+        }
+        Value::Object(object) => write_object(out, object, style),
+    }
+}
+
+fn write_object(out: &mut String, object: &Map<String, Value>, style: Style) {
+    let mut entries: Vec<(&String, &Value)> = object.iter().collect();
+    match style {
+        Style::Go => entries.sort_unstable_by(|a, b| a.0.cmp(b.0)),
+        Style::Canonical => {
+            entries.sort_unstable_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
+        }
+    }
+    out.push('{');
+    for (index, (key, value)) in entries.into_iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        write_string(out, key, style);
+        out.push(':');
+        write_value(out, value, style);
+    }
+    out.push('}');
+}
+
+fn write_string(out: &mut String, text: &str, style: Style) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' if style == Style::Go => {
+                escape(out, character);
+            }
+            character if (character as u32) < 0x20 => escape(out, character),
+            character => out.push(character),
+        }
+    }
+    out.push('"');
+}
+
+fn escape(out: &mut String, character: char) {
+    // Writing to a string does not end in an error.
+    let _ = write!(out, "\\u{:04x}", character as u32);
+}
+
+fn number_text(number: &Number, style: Style) -> String {
+    let is_exact = number.is_i64() || number.is_u64();
+    if style == Style::Go && is_exact {
+        return number.to_string();
+    }
+    number
+        .as_f64()
+        .map_or_else(|| number.to_string(), |value| double_text(value, style))
+}
+
+/// ECMAScript's `Number::toString` (RFC 8785, 3.2.2.3). Go's encoder differs for negative zero only.
+fn double_text(value: f64, style: Style) -> String {
+    if value == 0.0 {
+        let negative = style == Style::Go && value.is_sign_negative();
+        return if negative { "-0" } else { "0" }.to_owned();
+    }
+    let magnitude = value.abs();
+    if (1e-6..1e21).contains(&magnitude) {
+        // Rust prints the shortest digits that read back, without an exponent.
+        return format!("{value}");
+    }
+    let text = format!("{value:e}");
+    let signed: Cow<'_, str> = match text.split_once('e') {
+        Some((digits, exponent)) if !exponent.starts_with('-') => {
+            Cow::Owned(format!("{digits}e+{exponent}"))
+        }
+        _ => Cow::Borrowed(text.as_str()),
+    };
+    signed.into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_and_canonical_forms() {
+        for (input, go, canonical) in [
+            (
+                r#"{"b":1,"a":null}"#,
+                r#"{"a":null,"b":1}"#,
+                r#"{"a":null,"b":1}"#,
+            ),
+            (r#""<&>""#, r#""\u003c\u0026\u003e""#, r#""<&>""#),
+            ("[1.50,1e21,-0.0]", "[1.5,1e+21,-0]", "[1.5,1e+21,0]"),
+            (
+                "[1e-7,0.000001,1e20]",
+                "[1e-7,0.000001,100000000000000000000]",
+                "[1e-7,0.000001,100000000000000000000]",
+            ),
+            (
+                "12345678901234567890",
+                "12345678901234567890",
+                "12345678901234567000",
+            ),
+            (
+                r#""\u0001\n\u2028""#,
+                r#""\u0001\n\u2028""#,
+                "\"\\u0001\\n\u{2028}\"",
+            ),
+            (
+                "{\"\u{10000}\":1,\"\u{ffee}\":2}",
+                "{\"\u{ffee}\":2,\"\u{10000}\":1}",
+                "{\"\u{10000}\":1,\"\u{ffee}\":2}",
+            ),
+        ] {
+            let value: Value = serde_json::from_str(input).expect(input);
+            assert_eq!(to_sorted(&value), go, "{input}");
+            assert_eq!(to_canonical(&value), canonical, "{input}");
+        }
+    }
+
+    #[test]
+    fn keys_match_in_any_case_but_exactly_first() {
+        let value: Value = serde_json::from_str(r#"{"URL":1,"url":2,"FileName":3}"#).expect("json");
+        let object = value.as_object().expect("object");
+        assert_eq!(field(object, "url"), Some(&Value::from(2)));
+        assert_eq!(field(object, "filename"), Some(&Value::from(3)));
+        assert_eq!(spelling(object, "fileName"), "FileName");
+        assert_eq!(field(object, "absent"), None);
+    }
+}
