@@ -7,14 +7,19 @@
 
 mod artifact;
 mod blob;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
 pub mod limits;
+pub mod memory;
 pub mod meter;
+pub mod name;
 mod store;
 
 pub use artifact::{Artifact, Composed, Content, Part, Stored};
 pub use blob::{Access, Blob, ByteStream, Locator, Source};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::{Host, Limits};
+pub use memory::MemoryStores;
 pub use meter::Meter;
 pub use store::{ContentStore, MANIFEST_LIMIT, Outcome, Pushed, RawManifest, Staging, Stores};

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use ocm_specs::Digest;
 use ocm_specs::oci::{Descriptor, Manifest};
 
 use crate::blob::Blob;
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use crate::limits::Host;
 
@@ -108,6 +111,20 @@ pub trait ContentStore: Debug + Send + Sync + 'static {
 
     /// Is the blob or manifest there?
     async fn exists(&self, descriptor: &Descriptor) -> Result<bool>;
+
+    /// The length in bytes of a blob that is here. This reads it and counts; a store that can tell without reading does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when it is not here.
+    async fn blob_size(&self, digest: &Digest) -> Result<u64> {
+        let descriptor = Descriptor::new(ocm_specs::media_type::OCTET_STREAM, digest.clone(), 0);
+        let mut stream = self.fetch(&descriptor).open_at(0).await?;
+        let mut size = 0;
+        while let Some(chunk) = stream.next().await {
+            size += chunk?.len() as u64;
+        }
+        Ok(size)
+    }
 
     /// Brings a blob here unless it is here. Looks first, reads `blob` only when bytes must flow. `mount_from` names
     /// repositories of the same host that are known to have it. Verifies: an unknown digest is computed on the way.
