@@ -1,3 +1,20 @@
-//! The transfer engine: from a spec to a graph to a plan to a run.
+//! The transfer engine: spec to graph to plan to run.
+//!
+//! Invariant: this crate knows nothing of OCI or OCM storage and has no HTTP stack below it. It never prints, never reads
+//! the environment, and keeps no process-wide state.
 
+mod context;
+mod event;
 pub mod language;
+mod schedule;
+mod step;
+mod step_types;
+
+pub use context::{Context, OnError, OpenContent, RunOptions, StepContext};
+pub use event::{Event, Observer};
+pub use schedule::{Edge, Schedule};
+pub use step::{
+    CONTENT_KEYWORD, CONTENT_TYPE, ContentRef, Effect, Lineage, Outcome, Publish, StepError,
+    Transformer,
+};
+pub use step_types::{Port, StepType, StepTypeInfo, StepTypes};

@@ -1,0 +1,234 @@
+//! The table of step types: names, schemas, and the code behind them.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ocm_content::{Error, ErrorKind};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::Value as Json;
+
+use crate::context::StepContext;
+use crate::step::{CONTENT_KEYWORD, Effect, Outcome, StepError, Transformer};
+
+/// Everything the engine and its users may know about a step type without running it.
+#[derive(Clone, Debug)]
+pub struct StepTypeInfo {
+    /// `Name/version`.
+    pub name: String,
+    /// Other spellings.
+    pub aliases: Vec<String>,
+    /// One sentence.
+    pub summary: String,
+    /// A step as a user would write it (YAML).
+    pub example: String,
+    /// What running it again means.
+    pub effect: Effect,
+    /// Do equal inputs give equal outputs?
+    pub deterministic: bool,
+    /// JSON Schema (2020-12) of `spec`.
+    pub spec_schema: Json,
+    /// JSON Schema (2020-12) of `output`.
+    pub output_schema: Json,
+    /// Top-level fields of `spec` that carry content.
+    pub inputs: Vec<Port>,
+    /// Top-level fields of `output` that carry content.
+    pub outputs: Vec<Port>,
+}
+
+/// A named place for content on a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The field's name.
+    pub name: String,
+    /// Must it be given?
+    pub required: bool,
+}
+
+/// A step type behind the table: what built-in types, plugins and test toys have in common.
+pub trait StepType: Send + Sync + 'static {
+    /// What it is.
+    fn info(&self) -> &StepTypeInfo;
+
+    /// Runs one step with `spec` as evaluated and validated.
+    fn run(
+        &self,
+        cx: StepContext,
+        spec: Json,
+    ) -> BoxFuture<'static, Result<Outcome<Json>, StepError>>;
+}
+
+/// All step types of a program, by name.
+#[derive(Clone, Default)]
+pub struct StepTypes {
+    types: BTreeMap<String, Arc<dyn StepType>>,
+    aliases: BTreeMap<String, String>,
+}
+
+impl StepTypes {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a built-in type.
+    ///
+    /// # Panics
+    /// When the name is taken: a mistake of the program, found by its first test.
+    #[must_use]
+    pub fn with<T: Transformer>(mut self, transformer: T) -> Self {
+        assert!(
+            self.add(Arc::new(BuiltIn::new(transformer))).is_ok(),
+            "step type {} is added twice",
+            T::TYPE
+        );
+        self
+    }
+
+    /// Adds any type, as plugins do.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when its name or an alias is taken.
+    pub fn add(&mut self, step_type: Arc<dyn StepType>) -> Result<(), Error> {
+        let info = step_type.info();
+        for name in std::iter::once(&info.name).chain(&info.aliases) {
+            if self.get(name).is_some() {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("there is a step type `{name}` already"),
+                ));
+            }
+        }
+        for alias in &info.aliases {
+            self.aliases.insert(alias.clone(), info.name.clone());
+        }
+        self.types.insert(info.name.clone(), step_type);
+        Ok(())
+    }
+
+    /// The type of that name or alias.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn StepType>> {
+        self.types
+            .get(name)
+            .or_else(|| self.types.get(self.aliases.get(name)?))
+    }
+
+    /// All types, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn StepType>> {
+        self.types.values()
+    }
+
+    /// All names and aliases, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.types
+            .keys()
+            .chain(self.aliases.keys())
+            .map(String::as_str)
+    }
+}
+
+/// A [`Transformer`] with its types erased: JSON in, JSON out.
+struct BuiltIn<T> {
+    info: StepTypeInfo,
+    transformer: Arc<T>,
+}
+
+impl<T: Transformer> BuiltIn<T> {
+    fn new(transformer: T) -> Self {
+        let (spec_schema, output_schema) = (schema_of::<T::Spec>(), schema_of::<T::Output>());
+        let info = StepTypeInfo {
+            name: T::TYPE.to_owned(),
+            aliases: T::ALIASES.iter().map(|alias| (*alias).to_owned()).collect(),
+            summary: T::SUMMARY.to_owned(),
+            example: T::EXAMPLE.to_owned(),
+            effect: T::EFFECT,
+            deterministic: T::DETERMINISTIC,
+            inputs: ports(&spec_schema),
+            outputs: ports(&output_schema),
+            spec_schema,
+            output_schema,
+        };
+        Self {
+            info,
+            transformer: Arc::new(transformer),
+        }
+    }
+}
+
+impl<T: Transformer> StepType for BuiltIn<T> {
+    fn info(&self) -> &StepTypeInfo {
+        &self.info
+    }
+
+    fn run(
+        &self,
+        cx: StepContext,
+        spec: Json,
+    ) -> BoxFuture<'static, Result<Outcome<Json>, StepError>> {
+        let transformer = self.transformer.clone();
+        Box::pin(async move {
+            let spec: T::Spec = serde_json::from_value(spec).map_err(|error| {
+                StepError::invalid(format!("the inputs do not fit `{}`: {error}", T::TYPE))
+            })?;
+            let run = AssertUnwindSafe(transformer.run(cx, spec)).catch_unwind();
+            let outcome = run.await.map_err(|panic| panicked(panic.as_ref()))??;
+            let output = serde_json::to_value(outcome.output)
+                .map_err(|error| Error::internal(format!("output of `{}`: {error}", T::TYPE)))?;
+            Ok(Outcome {
+                output,
+                publish: outcome.publish,
+            })
+        })
+    }
+}
+
+/// A panic inside a step is that step's error.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> StepError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    Error::internal(format!("the step panicked: {text}")).into()
+}
+
+fn schema_of<T: JsonSchema>() -> Json {
+    SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value()
+}
+
+/// Top-level fields marked as content, directly or as the only non-null branch of an option.
+fn ports(schema: &Json) -> Vec<Port> {
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(Json::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Json::as_str)
+        .collect();
+    let Some(fields) = schema.get("properties").and_then(Json::as_object) else {
+        return Vec::new();
+    };
+    fields
+        .iter()
+        .filter(|(_, field)| is_content(field))
+        .map(|(name, _)| Port {
+            name: name.clone(),
+            required: required.contains(&name.as_str()),
+        })
+        .collect()
+}
+
+fn is_content(field: &Json) -> bool {
+    let marked = |schema: &Json| schema.get(CONTENT_KEYWORD) == Some(&Json::Bool(true));
+    marked(field)
+        || ["anyOf", "oneOf"]
+            .iter()
+            .filter_map(|keyword| field.get(keyword)?.as_array())
+            .any(|branches| branches.iter().any(marked))
+}
