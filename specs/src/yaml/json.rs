@@ -25,9 +25,9 @@ impl From<YamlError> for NotRead {
     }
 }
 
-/// Whether the first character after blanks begins a JSON list or object.
+/// Whether the first character after blanks begins a JSON list, object or string.
 pub(crate) fn looks_like_json(text: &str) -> bool {
-    text.trim_start_matches(BLANKS).starts_with(['{', '['])
+    text.trim_start_matches(BLANKS).starts_with(['{', '[', '"'])
 }
 
 /// Reads the text from byte `start` on as exactly one JSON value.
@@ -75,7 +75,7 @@ impl Reader<'_> {
             Some(b'-' | b'0'..=b'9') => self.number()?,
             _ => return Err(self.syntax("expected a JSON value")),
         };
-        self.began = true;
+        self.began |= depth > 1;
         Ok(Node {
             value,
             span: self.since(start),
@@ -300,10 +300,11 @@ impl Reader<'_> {
     }
 
     fn syntax(&self, message: impl Into<String>) -> NotRead {
-        let end = (self.at + 1).min(self.bytes.len());
+        let rest = self.source.text().get(self.at..).unwrap_or_default();
+        let width = rest.chars().next().map_or(0, char::len_utf8);
         let span = Span {
-            start: self.at.min(end) as u32,
-            end: end as u32,
+            start: self.at as u32,
+            end: (self.at + width) as u32,
         };
         NotRead::Syntax {
             error: YamlError::new(span, message),

@@ -4,13 +4,13 @@
 //! without recursion and never deeper than [`DEPTH_CEILING`], so walking it by recursion is safe.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use base64::Engine as _;
-use libyaml_safer::{Event, EventData, Parser, ScalarStyle};
+use libyaml_safer::{Event, EventData, ScalarStyle};
 
 use super::json::{self, NotRead, duplicate_key};
+use super::parser::{BREAKS, Events, Fault};
 use super::scalar::{self, Plain, Scalars};
 use super::{Map, Member, Node, Source, Span, Value, YamlError};
 
@@ -160,54 +160,6 @@ pub(crate) fn bom_length(text: &str) -> usize {
     if text.starts_with('\u{feff}') { 3 } else { 0 }
 }
 
-/// Line breaks as YAML 1.1 and its parser see them.
-pub(crate) const BREAKS: [char; 5] = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
-
-/// Feeds the parser the text without its byte order mark, and with a line break at the end: the parser
-/// takes the end of the text inside a block scalar or behind a backslash for impossible.
-pub(crate) struct Feed<'s> {
-    text: &'s str,
-    at: usize,
-    tail: &'static [u8],
-}
-
-/// Bytes handed over at once. The parser turns them into characters of four bytes, so small pieces stay in
-/// the processor's cache.
-const FEED_BYTES: usize = 4096;
-
-impl<'s> Feed<'s> {
-    pub(crate) fn new(text: &'s str) -> Self {
-        let tail: &[u8] = if text.ends_with(BREAKS) { b"" } else { b"\n" };
-        Self { text, at: 0, tail }
-    }
-}
-
-impl Read for Feed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
-        Ok(count)
-    }
-}
-
-impl BufRead for Feed<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.text.len() {
-            return Ok(self.tail);
-        }
-        let end = self.text.floor_char_boundary(self.at + FEED_BYTES);
-        Ok(&self.text.as_bytes()[self.at..end])
-    }
-
-    fn consume(&mut self, amount: usize) {
-        if self.at == self.text.len() {
-            self.tail = &self.tail[amount.min(self.tail.len())..];
-        } else {
-            self.at = (self.at + amount).min(self.text.len());
-        }
-    }
-}
-
 struct Builder<'s> {
     source: &'s Source,
     scalars: Scalars,
@@ -281,11 +233,10 @@ impl<'s> Builder<'s> {
     }
 
     fn read(mut self, one: bool) -> Result<Vec<Node>, YamlError> {
-        let mut parser = Parser::new();
-        parser.set_input(Feed::new(&self.source.text()[self.base..]));
+        let mut events = Events::new(&self.source.text()[self.base..]);
         let mut documents = Vec::new();
         loop {
-            let event = parser.parse().map_err(|error| self.syntax(&error))?;
+            let event = events.next().map_err(|fault| self.fault(&fault))?;
             let span = self.span_of(&event);
             match event.data {
                 EventData::StreamEnd => return Ok(documents),
@@ -389,7 +340,11 @@ impl<'s> Builder<'s> {
                 self.set_key(Key::Merge);
                 return Ok(());
             }
-            let value = self.resolve(text, plain, tag, span)?;
+            let value = match scalar::resolve(self.scalars, &text) {
+                // No number for JSON, but its text is a fine key.
+                Plain::NotJson(name) if plain && tag.is_none() => Value::String(name.to_owned()),
+                _ => self.resolve(text, plain, tag, span)?,
+            };
             let node = Node { value, span };
             self.keep(anchor, &node)?;
             let name = key_text(node)?;
@@ -507,8 +462,10 @@ impl<'s> Builder<'s> {
                 .as_f64()
                 .and_then(serde_json::Number::from_f64)
                 .map_or(Value::Null, Value::Number)),
-            ("int", plain @ Plain::Number(_))
-            | ("bool", plain @ Plain::Bool(_))
+            ("int", plain @ Plain::Number(_)) if !is_float(&plain) => {
+                plain_value(plain, &text, span)
+            }
+            ("bool", plain @ Plain::Bool(_))
             | ("null", plain @ Plain::Null)
             | ("float", plain @ Plain::NotJson(_)) => plain_value(plain, &text, span),
             ("timestamp", _) if scalar::is_timestamp(&text) => Ok(Value::String(text)),
@@ -524,7 +481,7 @@ impl<'s> Builder<'s> {
         self.span(event.start_mark.index, event.end_mark.index)
     }
 
-    /// From the parser's offsets to ours; the line break that [`Feed`] adds is outside the text.
+    /// From the parser's offsets to ours; the line break that the parser gets added is outside the text.
     fn span(&self, start: u64, end: u64) -> Span {
         let length = self.source.text().len();
         let place = |index: u64| (index as usize + self.base).min(length) as u32;
@@ -547,7 +504,7 @@ impl<'s> Builder<'s> {
     }
 
     /// Corrects a block scalar: its span ends with its last line of content, and the line break that
-    /// [`Feed`] adds is not part of its value.
+    /// the parser gets added is not part of its value.
     fn block_scalar(&self, mut text: String, span: Span) -> (String, Span) {
         let source = self.source.text();
         let range = &source[span.start as usize..span.end as usize];
@@ -565,6 +522,16 @@ impl<'s> Builder<'s> {
             end: span.start + length as u32,
         };
         (text, span)
+    }
+
+    fn fault(&self, fault: &Fault) -> YamlError {
+        match fault {
+            Fault::Syntax(error) => self.syntax(error),
+            Fault::Other(span, message) => {
+                let span = self.span(u64::from(span.start), u64::from(span.end));
+                YamlError::new(span, *message)
+            }
+        }
     }
 
     fn syntax(&self, error: &libyaml_safer::Error) -> YamlError {
@@ -671,6 +638,10 @@ impl MapFrame {
         }
         Ok(())
     }
+}
+
+fn is_float(plain: &Plain) -> bool {
+    matches!(plain, Plain::Number(number) if number.is_f64())
 }
 
 fn plain_value(plain: Plain, text: &str, span: Span) -> Result<Value, YamlError> {
@@ -782,13 +753,18 @@ fn added_break_counts(range: &str, value: &str) -> bool {
     if keep || last.contains(|c| c != ' ') {
         return true;
     }
-    // A last line of blanks: it has content when it is longer than the scalar's indentation.
-    let body = range[header_end..].split(BREAKS);
-    let indented = |line: &str| line.len() - line.trim_start_matches(' ').len();
-    let first = body.into_iter().find(|line| line.contains(|c| c != ' '));
-    let written = first.map(indented);
-    let read = indented(value.trim_start_matches('\n'));
-    written.is_some_and(|written| last.len() > written.saturating_sub(read))
+    // A last line of blanks has content when it is longer than the scalar's indentation, which is what a
+    // line lost between the text and the value: the first line that is not blank, else the longest.
+    let blanks = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let lines = || range[header_end..].split(BREAKS);
+    let (written, read) = match lines().find(|line| line.contains(|c| c != ' ')) {
+        Some(first) => (blanks(first), blanks(value.trim_start_matches('\n'))),
+        None => (
+            lines().map(str::len).max().unwrap_or_default(),
+            value.split('\n').map(str::len).max().unwrap_or_default(),
+        ),
+    };
+    (read > 0 || written < last.len()) && last.len() > written.saturating_sub(read)
 }
 
 /// Whether the parser's reader lets a character through.
@@ -946,6 +922,11 @@ mod tests {
         check("", "null");
         check("# only this", "null");
         check("a: 1\n...\n# end", r#"{"a":1}"#);
+        check_error("[!x, 1]", "t:1:2: a tag must be followed by a blank");
+        check(
+            "a: 'x !x, y' # !x,\nb: |\n !x, y\nc: [a !x, b]",
+            r#"{"a":"x !x, y","b":"!x, y\n","c":["a !x","b"]}"#,
+        );
         check_error("\"\\", "t:1:3: found unexpected end of stream");
         check_error("a: 1\n---\nb: 2", "t:2:1: a second document starts here");
     }

@@ -2,13 +2,16 @@
 //!
 //! Invariant: no other module names a YAML library.
 
+mod emit;
 mod error;
 mod json;
 mod loader;
 mod node;
+mod parser;
 mod place;
 mod scalar;
 
+pub use emit::{to_string, to_string_sorted};
 pub use error::YamlError;
 pub use loader::{
     ALIAS_NODE_LIMIT, DEPTH_CEILING, DEPTH_LIMIT, LoadOptions, NODE_LIMIT, TEXT_LIMIT, load,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: an answer is exact or absent.
 
-use super::loader::BREAKS;
+use super::parser::BREAKS;
 use super::{Source, Span};
 
 /// The offset in the text of byte `value_offset` of a scalar's value.

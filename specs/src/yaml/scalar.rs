@@ -82,6 +82,11 @@ fn number_go(text: &str) -> Plain {
     integer_base_0(plain)
         .map(Plain::Number)
         .or_else(|| is_float(plain).then(|| float(plain)).flatten())
+        .or_else(|| {
+            // Go's last resort for binary numbers accepts a sign behind the prefix.
+            let value = i64::from_str_radix(plain.strip_prefix("0b")?, 2).ok()?;
+            Some(Plain::Number(Number::from(value)))
+        })
         .unwrap_or(Plain::Text)
 }
 
@@ -314,7 +319,7 @@ pub(crate) fn number_as_go_text(number: &Number) -> String {
 
 /// Go's `strconv.FormatFloat(value, 'g', -1, 64)`.
 pub(crate) fn format_g_64(value: f64) -> String {
-    format_g(format!("{value:e}"))
+    format_g(shortest(&value))
 }
 
 fn format_g_32(value: f64) -> String {
@@ -322,18 +327,34 @@ fn format_g_32(value: f64) -> String {
     if narrow.is_infinite() {
         return if narrow > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
-    format_g(format!("{narrow:e}"))
+    format_g(shortest(&narrow))
 }
 
-/// From Rust's shortest `d.ddde-n` to Go's `%g`: exponents below -4 or above 5 are kept, with two digits.
-fn format_g(scientific: String) -> String {
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    let (sign, mantissa) = match mantissa.strip_prefix('-') {
-        Some(mantissa) => ("-", mantissa),
-        None => ("", mantissa),
+/// The shortest digits that read back as the number. Rust's own formatter rounds ties up, Go and serde_json
+/// round them to even.
+fn shortest(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// From shortest digits in any notation to Go's `%g`: exponents below -4 or above 5 are written, with two
+/// digits.
+fn format_g(text: String) -> String {
+    let (sign, text) = match text.strip_prefix('-') {
+        Some(text) => ("-", text),
+        None => ("", text.as_str()),
     };
-    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let digits = all.trim_start_matches('0');
+    let leading_zeros = (all.len() - digits.len()) as i32;
+    let digits = match digits.trim_end_matches('0') {
+        "" => return format!("{sign}0"),
+        digits => digits,
+    };
+    // The exponent of the first digit.
+    let exponent: i32 =
+        exponent.parse::<i32>().unwrap_or_default() + whole.len() as i32 - 1 - leading_zeros;
     let length = digits.len() as i32;
     if !(-4..6).contains(&exponent) {
         let fraction = &digits[1..];
