@@ -44,13 +44,18 @@ pub fn spelling<'a>(object: &'a Map<String, Value>, key: &'a str) -> &'a str {
         .map_or(key, String::as_str)
 }
 
+/// How a value is written.
 #[derive(Clone, Copy, PartialEq)]
-enum Style {
+pub(crate) enum Style {
+    /// As Go writes generic values.
     Go,
+    /// By RFC 8785.
     Canonical,
+    /// By RFC 8785, members whose value is null left out; nulls in lists stay.
+    CanonicalWithoutNulls,
 }
 
-fn write_value(out: &mut String, value: &Value, style: Style) {
+pub(crate) fn write_value(out: &mut String, value: &Value, style: Style) {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
@@ -70,11 +75,14 @@ fn write_value(out: &mut String, value: &Value, style: Style) {
     }
 }
 
-fn write_object(out: &mut String, object: &Map<String, Value>, style: Style) {
-    let mut entries: Vec<(&String, &Value)> = object.iter().collect();
+pub(crate) fn write_object(out: &mut String, object: &Map<String, Value>, style: Style) {
+    let mut entries: Vec<(&String, &Value)> = object
+        .iter()
+        .filter(|(_, value)| style != Style::CanonicalWithoutNulls || !value.is_null())
+        .collect();
     match style {
         Style::Go => entries.sort_unstable_by(|a, b| a.0.cmp(b.0)),
-        Style::Canonical => {
+        Style::Canonical | Style::CanonicalWithoutNulls => {
             entries.sort_unstable_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
         }
     }
@@ -90,8 +98,17 @@ fn write_object(out: &mut String, object: &Map<String, Value>, style: Style) {
     out.push('}');
 }
 
-fn write_string(out: &mut String, text: &str, style: Style) {
+pub(crate) fn write_string(out: &mut String, text: &str, style: Style) {
     out.push('"');
+    // Nearly all texts need no escape at all.
+    let is_plain = text.bytes().all(|byte| {
+        (0x20..0x80).contains(&byte) && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
+    });
+    if is_plain {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for character in text.chars() {
         match character {
             '"' => out.push_str("\\\""),

@@ -1,5 +1,6 @@
 //! Tests of the crate's documents against the shared vectors.
 
+mod descriptors;
 mod references;
 mod vectors;
 mod yaml;
