@@ -5,13 +5,20 @@
 
 mod context;
 mod event;
+mod graph;
+mod inputs;
 pub mod language;
+mod plan;
+mod run;
 mod schedule;
 mod step;
 mod step_types;
 
 pub use context::{Context, OnError, OpenContent, RunOptions, StepContext};
 pub use event::{Event, Observer};
+pub use graph::Graph;
+pub use plan::Plan;
+pub use run::{RunResult, Status};
 pub use schedule::{Edge, Schedule};
 pub use step::{
     CONTENT_KEYWORD, CONTENT_TYPE, ContentRef, Effect, Lineage, Outcome, Publish, StepError,
