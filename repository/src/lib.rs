@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Where component versions live: CTF archives and OCI registries.
+
+pub mod ctf;

@@ -1,0 +1,741 @@
+//! The Common Transport Format: many repositories of OCI content in one directory, tar or tgz.
+//!
+//! Invariant: what is read here was verified against its digest by whoever reads it to the end, nothing outside the
+//! archive is read or written, and nothing is visible under a name before it is complete.
+//!
+//! The directory form can be written by any number of tasks and processes at once (`directory.rs` says how); equal
+//! content gives equal files, whatever was written first (`index.rs` says why). Tar and tgz are for reading
+//! (`archive.rs`).
+//!
+//! Referrers are kept as the referrers tag schema of the OCI distribution spec has it: an index under the tag
+//! `<algorithm>-<hex>` in the repository of the subject. Such tags are left out of listings.
+
+mod archive;
+mod directory;
+mod file;
+mod index;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use ocm_content::{
+    Blob, ByteStream, ContentStore, Error, ErrorKind, Limits, Locator, MANIFEST_LIMIT, Meter,
+    Outcome, Pushed, RawManifest, Result, Source, Staging, Stores,
+};
+use ocm_specs::Digest;
+use ocm_specs::media_type::{OCI_INDEX, OCI_MANIFEST, OCTET_STREAM, is_manifest};
+use ocm_specs::oci::{Descriptor, Manifest};
+
+pub use self::index::{Entry, INDEX_FILE, INDEX_LIMIT, Index};
+
+use self::archive::Archive;
+use self::directory::{Change, Directory, Draft};
+use self::file::{blocking, os};
+
+/// What may be done with an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read what is there.
+    ReadOnly,
+    /// Read and change what is there.
+    ReadWrite,
+    /// The same, and begin with an empty directory if there is nothing. Nothing is written before the first content.
+    Create,
+}
+
+/// How an archive is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Form {
+    /// Files in a directory. The only form that is written in place.
+    Directory,
+    /// A tar file, read in place.
+    Tar,
+    /// A gzip-compressed tar file, unpacked to a temporary file on the first use.
+    Tgz,
+}
+
+/// How to open an archive.
+#[derive(Clone, Debug)]
+pub struct CtfOptions {
+    /// What may be done with it.
+    pub access: Access,
+    /// The limits of the run: where temporary files go, and how large they may become.
+    pub limits: Arc<Limits>,
+}
+
+/// An archive in the Common Transport Format (schema version 1). One per path and run: it holds what is known of the index
+/// and collects changes that several tasks make at once.
+#[derive(Debug)]
+pub struct Ctf {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    form: Form,
+    access: Access,
+    storage: Storage,
+}
+
+#[derive(Clone, Debug)]
+enum Storage {
+    Directory(Arc<Directory>),
+    Archive(Arc<Archive>),
+}
+
+impl Ctf {
+    /// Opens the archive at `path`. The form of what is there follows from its content, the form of what is to be created
+    /// from the ending of the name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when nothing is there and nothing may be created, [`ErrorKind::Invalid`] when something
+    /// else is there, [`ErrorKind::Unsupported`] for writing into tar and tgz.
+    pub async fn open(path: &Path, options: CtfOptions) -> Result<Arc<Self>> {
+        let given = path.to_owned();
+        let access = options.access;
+        let (path, form) = blocking(move || find(&given, access)).await?;
+        if form != Form::Directory && access != Access::ReadOnly {
+            return Err(Error::unsupported(format!(
+                "{} would be an archive file, which can't be written in place",
+                path.display()
+            ))
+            .with_hint(
+                "write into a directory (a name without .tar, .tgz or .tar.gz) and pack that",
+            ));
+        }
+        let storage = match form {
+            Form::Directory => Storage::Directory(Directory::new(path.clone())),
+            Form::Tar | Form::Tgz => Storage::Archive(Archive::new(
+                path.clone(),
+                form == Form::Tgz,
+                options.limits,
+            )),
+        };
+        Ok(Arc::new(Self {
+            shared: Arc::new(Shared {
+                path,
+                form,
+                access,
+                storage,
+            }),
+        }))
+    }
+
+    /// The absolute path, links resolved as far as it exists.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// How it is stored.
+    pub fn form(&self) -> Form {
+        self.shared.form
+    }
+
+    /// The index as it is now.
+    pub async fn index(&self) -> Result<Arc<Index>> {
+        self.shared.storage.index().await
+    }
+}
+
+#[async_trait]
+impl Stores for Ctf {
+    fn store(&self, repository: &str) -> Result<Arc<dyn ContentStore>> {
+        check_repository(repository)?;
+        Ok(Arc::new(Repository {
+            shared: self.shared.clone(),
+            name: repository.to_owned(),
+        }))
+    }
+
+    /// Repositories whose names no registry would take are left out: they can't be asked for.
+    async fn repositories(&self) -> Result<Vec<String>> {
+        let index = self.index().await?;
+        let names = index.repositories().into_iter();
+        Ok(names
+            .filter(|name| check_repository(name).is_ok())
+            .map(str::to_owned)
+            .collect())
+    }
+
+    async fn stage(&self) -> Result<Box<dyn Staging>> {
+        let draft = self.shared.writable()?.draft(true);
+        Ok(Box::new(Staged(draft)))
+    }
+
+    fn writable(&self) -> bool {
+        self.shared.access != Access::ReadOnly
+    }
+}
+
+/// Finds out what is at `path`: the place itself and its form. Blocks.
+fn find(path: &Path, access: Access) -> Result<(PathBuf, Form)> {
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Create => {
+            return Ok((canonical(path)?, form_of_name(path)));
+        }
+        Err(error) => return Err(os("open", path, &error)),
+    };
+    let canonical = canonical(path)?;
+    if metadata.is_file() {
+        let form = sniff(&canonical)?;
+        return Ok((canonical, form));
+    }
+    if !metadata.is_dir() {
+        return Err(no_archive(
+            &canonical,
+            "it is neither a directory nor a file",
+        ));
+    }
+    let is_there = |name: &str| canonical.join(name).symlink_metadata().is_ok();
+    if access != Access::Create && !is_there(INDEX_FILE) {
+        if is_there("component-descriptor.yaml") {
+            return Err(no_archive(&canonical, "it is a component archive"));
+        }
+        // A run that was killed before its first commit leaves blobs only: an archive without content.
+        if !is_there("blobs") {
+            return Err(no_archive(&canonical, "it has no artifact-index.json"));
+        }
+    }
+    Ok((canonical, Form::Directory))
+}
+
+fn no_archive(path: &Path, why: &str) -> Error {
+    Error::invalid(format!(
+        "{} is no archive in the Common Transport Format: {why}",
+        path.display()
+    ))
+}
+
+/// Absolute and without links, also where the last parts do not exist yet.
+fn canonical(path: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(path).map_err(|error| os("open", path, &error))?;
+    let mut missing = Vec::new();
+    let mut existing = absolute.as_path();
+    loop {
+        match existing.canonicalize() {
+            Ok(found) => {
+                return Ok(missing
+                    .iter()
+                    .rev()
+                    .fold(found, |path, name| path.join(name)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(os("open", existing, &error)),
+        }
+        match (existing.parent(), existing.file_name()) {
+            (Some(parent), Some(name)) => {
+                missing.push(name);
+                existing = parent;
+            }
+            // `..` behind something that does not exist.
+            _ => return Err(Error::invalid(format!("{} leads nowhere", path.display()))),
+        }
+    }
+}
+
+fn form_of_name(path: &Path) -> Form {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.to_ascii_lowercase();
+    if name.ends_with(".tar") {
+        Form::Tar
+    } else if name.ends_with(".tgz") || name.ends_with(".tar.gz") {
+        Form::Tgz
+    } else {
+        Form::Directory
+    }
+}
+
+fn sniff(path: &Path) -> Result<Form> {
+    let mut start = [0; 512];
+    let mut file = File::open(path).map_err(|error| os("open", path, &error))?;
+    let mut filled = 0;
+    while filled < start.len() {
+        match file.read(&mut start[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(os("read", path, &error)),
+        }
+    }
+    if start.starts_with(&[0x1f, 0x8b]) {
+        Ok(Form::Tgz)
+    } else if filled == start.len() && archive::is_header(&start) {
+        Ok(Form::Tar)
+    } else {
+        Err(no_archive(path, "its content is neither tar nor gzip"))
+    }
+}
+
+impl Storage {
+    async fn index(&self) -> Result<Arc<Index>> {
+        match self {
+            Self::Directory(directory) => directory.index().await,
+            Self::Archive(archive) => archive.index().await,
+        }
+    }
+
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        match self {
+            Self::Directory(directory) => directory.size(digest).await,
+            Self::Archive(archive) => archive.size(digest).await,
+        }
+    }
+
+    async fn open(&self, digest: &Digest, offset: u64) -> Result<ByteStream> {
+        match self {
+            Self::Directory(directory) => {
+                let (directory, digest) = (directory.clone(), digest.clone());
+                file::stream(move || directory.section(&digest), offset).await
+            }
+            Self::Archive(archive) => {
+                let section = archive.section(digest).await?;
+                file::stream(move || Ok(section), offset).await
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn location(&self, repository: &str) -> String {
+        format!("ctf://{}//{repository}", self.path.display())
+    }
+
+    fn writable(&self) -> Result<&Arc<Directory>> {
+        match &self.storage {
+            Storage::Directory(directory) if self.access != Access::ReadOnly => Ok(directory),
+            _ => Err(Error::unsupported(format!(
+                "{} was opened for reading only",
+                self.path.display()
+            ))),
+        }
+    }
+
+    fn blob(self: &Arc<Self>, repository: &str, media_type: &str, digest: Digest) -> Blob {
+        let source = Stored {
+            shared: self.clone(),
+            repository: repository.to_owned(),
+            digest: digest.clone(),
+        };
+        let mut blob = Blob::new(media_type, Arc::new(source));
+        blob.digest = Some(digest);
+        blob
+    }
+}
+
+/// A blob in an archive.
+#[derive(Clone, Debug)]
+struct Stored {
+    shared: Arc<Shared>,
+    repository: String,
+    digest: Digest,
+}
+
+impl Source for Stored {
+    fn open(&self, offset: u64) -> BoxFuture<'static, Result<ByteStream>> {
+        let stored = self.clone();
+        Box::pin(async move {
+            Meter::with(|meter| meter.opened(&stored.digest));
+            let opened = stored.shared.storage.open(&stored.digest, offset).await;
+            opened.map_err(|error| {
+                error.context(format!(
+                    "blob {} of {}",
+                    stored.digest,
+                    stored.shared.location(&stored.repository)
+                ))
+            })
+        })
+    }
+
+    fn locator(&self) -> Option<Locator> {
+        Some(Locator {
+            store: self.shared.location(&self.repository),
+            digest: self.digest.clone(),
+        })
+    }
+}
+
+/// One repository of an archive. Blobs are those of the whole archive.
+#[derive(Debug)]
+struct Repository {
+    shared: Arc<Shared>,
+    name: String,
+}
+
+impl Repository {
+    fn missing(&self, reference: &str) -> Error {
+        Error::not_found(format!(
+            "no `{reference}` in {}",
+            self.shared.location(&self.name)
+        ))
+    }
+
+    /// Digest of what a reference stands for, and its media type where the index says it.
+    async fn look_up(&self, reference: &str) -> Result<(Digest, Option<String>)> {
+        let index = self.shared.storage.index().await?;
+        if reference.contains(':') {
+            let digest: Digest = reference
+                .parse()
+                .map_err(|error| Error::invalid(format!("{error}")))?;
+            let media_type = index
+                .with_digest(&self.name, &digest)
+                .and_then(|entry| entry.media_type.clone());
+            return Ok((digest, media_type));
+        }
+        let entry = index
+            .tagged(&self.name, reference)
+            .ok_or_else(|| self.missing(reference))?;
+        Ok((entry.digest.clone(), entry.media_type.clone()))
+    }
+
+    async fn read(&self, digest: &Digest, media_type: Option<&str>) -> Result<RawManifest> {
+        let blob = self.shared.blob(
+            &self.name,
+            media_type.unwrap_or(OCTET_STREAM),
+            digest.clone(),
+        );
+        let bytes = blob.read(MANIFEST_LIMIT).await?;
+        let media_type = match media_type {
+            Some(media_type) => media_type.to_owned(),
+            // A blob that is no manifest can't be asked for as one.
+            None => media_type_of(&bytes).ok_or_else(|| self.missing(&digest.to_string()))?,
+        };
+        Ok(RawManifest {
+            media_type,
+            digest: digest.clone(),
+            bytes,
+        })
+    }
+
+    async fn commit(&self, change: Change) -> Result<()> {
+        let location = || self.shared.location(&self.name);
+        let made = self.shared.writable()?.commit(change).await;
+        made.map_err(|error| error.context(location()))
+    }
+
+    /// Is the blob here, whole as far as can be told without reading, or after reading where its size is not known?
+    async fn has(&self, digest: &Digest, size: Option<u64>) -> Result<Option<u64>> {
+        let found = self.shared.storage.size(digest).await?;
+        match (found, size) {
+            (Some(found), None) => {
+                let blob = self.shared.blob(&self.name, OCTET_STREAM, digest.clone());
+                let mut stream = blob.open().await?;
+                while let Some(chunk) = stream.next().await {
+                    match chunk {
+                        Ok(_) => {}
+                        Err(error) if error.kind() == ErrorKind::Mismatch => return Ok(None),
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(Some(found))
+            }
+            (found, size) => Ok(found.filter(|found| Some(*found) == size)),
+        }
+    }
+}
+
+#[async_trait]
+impl ContentStore for Repository {
+    fn location(&self) -> String {
+        self.shared.location(&self.name)
+    }
+
+    fn repository(&self) -> String {
+        self.name.clone()
+    }
+
+    fn fetch(&self, descriptor: &Descriptor) -> Blob {
+        let digest = descriptor.digest.clone();
+        let mut blob = self.shared.blob(&self.name, &descriptor.media_type, digest);
+        blob.size = Some(descriptor.size);
+        blob
+    }
+
+    async fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
+        let found = self.shared.storage.size(&descriptor.digest).await?;
+        Ok(found == Some(descriptor.size))
+    }
+
+    async fn push(&self, blob: &Blob, _mount_from: &[String]) -> Result<Pushed> {
+        let directory = self.shared.writable()?;
+        if let Some(digest) = &blob.digest
+            && let Some(size) = self.has(digest, blob.size).await?
+        {
+            Meter::with(Meter::skipped);
+            directory.adopt(digest);
+            return Ok(Pushed {
+                descriptor: Descriptor::new(blob.media_type.clone(), digest.clone(), size),
+                outcome: Outcome::Present,
+            });
+        }
+        let mut draft = directory.draft(blob.digest.is_none());
+        let mut stream = blob.open().await?;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk?;
+            let len = chunk.len() as u64;
+            draft.write(chunk).await?;
+            Meter::with(|meter| meter.sent(len));
+        }
+        let size = draft.len();
+        // A known digest was verified by the stream.
+        let digest = draft.finish(blob.digest.clone()).await?;
+        Ok(Pushed {
+            descriptor: Descriptor::new(blob.media_type.clone(), digest, size),
+            outcome: Outcome::Sent,
+        })
+    }
+
+    async fn manifest(&self, reference: &str) -> Result<RawManifest> {
+        let (digest, media_type) = self.look_up(reference).await?;
+        self.read(&digest, media_type.as_deref()).await
+    }
+
+    async fn put_manifest(&self, manifest: &RawManifest, tag: Option<&str>) -> Result<()> {
+        let directory = self.shared.writable()?;
+        tag.map_or(Ok(()), check_tag)?;
+        let len = manifest.bytes.len() as u64;
+        if len > MANIFEST_LIMIT {
+            return Err(Error::limit(format!(
+                "manifest {} has {len} bytes, more than {MANIFEST_LIMIT}",
+                manifest.digest
+            )));
+        }
+        let found = Digest::of(manifest.digest.algorithm(), &manifest.bytes);
+        if found != manifest.digest {
+            return Err(Error::mismatch(format!(
+                "manifest has digest {found}, expected {}",
+                manifest.digest
+            )));
+        }
+        let parsed = Arc::new(manifest.parse()?);
+        if self.shared.storage.size(&found).await? == Some(len) {
+            directory.adopt(&found);
+        } else {
+            let mut draft = directory.draft(false);
+            draft.write(manifest.bytes.clone()).await?;
+            draft.finish(Some(found)).await?;
+            Meter::with(|meter| meter.sent(len));
+        }
+        self.commit(Change::Put {
+            repository: self.name.clone(),
+            tag: tag.map(str::to_owned),
+            manifest: manifest.clone(),
+            parsed,
+        })
+        .await
+    }
+
+    async fn resolve(&self, reference: &str) -> Result<Descriptor> {
+        let (digest, media_type) = self.look_up(reference).await?;
+        let Some(media_type) = media_type else {
+            return Ok(self.read(&digest, None).await?.descriptor());
+        };
+        match self.shared.storage.size(&digest).await? {
+            Some(size) => Ok(Descriptor::new(media_type, digest, size)),
+            None => Err(self.missing(&digest.to_string()).context(format!(
+                "`{reference}` is in the index, but its blob is not there"
+            ))),
+        }
+    }
+
+    async fn tags(&self) -> Result<Vec<String>> {
+        let index = self.shared.storage.index().await?;
+        let tags = index
+            .in_repository(&self.name)
+            .filter_map(|entry| entry.tag.as_deref());
+        let tags: BTreeSet<&str> = tags.filter(|tag| !is_referrers_tag(tag)).collect();
+        Ok(tags.into_iter().map(str::to_owned).collect())
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let tag = referrers_tag(subject);
+        let list = match self.manifest(&tag).await {
+            Ok(list) => list,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        Ok(list.parse()?.manifests.unwrap_or_default())
+    }
+
+    async fn untag(&self, tag: &str) -> Result<()> {
+        self.commit(Change::Untag {
+            repository: self.name.clone(),
+            tag: tag.to_owned(),
+        })
+        .await
+    }
+
+    /// A manifest goes from this repository with its tags; its blob, and any other, goes from the archive only if no
+    /// manifest of any repository reaches it. [`ErrorKind::Conflict`] for a blob that is reached.
+    async fn delete(&self, descriptor: &Descriptor) -> Result<()> {
+        self.commit(Change::Delete {
+            repository: self.name.clone(),
+            digest: descriptor.digest.clone(),
+        })
+        .await
+    }
+}
+
+/// A blob on its way in.
+#[derive(Debug)]
+struct Staged(Draft);
+
+#[async_trait]
+impl Staging for Staged {
+    async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        self.0.write(chunk).await
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    async fn commit(self: Box<Self>, repository: &str, digest: &Digest) -> Result<()> {
+        check_repository(repository)?;
+        self.0.finish(Some(digest.clone())).await?;
+        Ok(())
+    }
+}
+
+/// The media type of a manifest that nothing else tells of; `None` if the bytes are no manifest.
+fn media_type_of(bytes: &[u8]) -> Option<String> {
+    let manifest = Manifest::parse(bytes).ok()?;
+    match manifest.media_type {
+        Some(media_type) => is_manifest(&media_type).then_some(media_type),
+        None if manifest.manifests.is_some() => Some(OCI_INDEX.to_owned()),
+        None => (manifest.config.is_some() && manifest.layers.is_some())
+            .then(|| OCI_MANIFEST.to_owned()),
+    }
+}
+
+/// The name of a blob's file in an archive.
+fn blob_name(digest: &Digest) -> String {
+    format!("{}.{}", digest.algorithm(), digest.hex())
+}
+
+/// The tag that lists the referrers of `subject` (OCI distribution spec, referrers tag schema; no digest known here is
+/// long enough to be cut).
+fn referrers_tag(subject: &Digest) -> String {
+    format!("{}-{}", subject.algorithm(), subject.hex())
+}
+
+fn is_referrers_tag(tag: &str) -> bool {
+    tag.split_once('-')
+        .is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
+}
+
+/// Refuses what is no repository name by the OCI distribution spec ("Pulling manifests", `<name>`).
+fn check_repository(name: &str) -> Result<()> {
+    let component = |text: &str| {
+        let mut rest = text;
+        // Alphanumeric runs, divided by one of `.`, `_`, `__` or any number of `-`.
+        loop {
+            let end = rest
+                .find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit()))
+                .unwrap_or(rest.len());
+            if end == 0 {
+                return false;
+            }
+            rest = &rest[end..];
+            if rest.is_empty() {
+                return true;
+            }
+            let end = rest
+                .find(|c| !matches!(c, '.' | '_' | '-'))
+                .unwrap_or(rest.len());
+            let divider = &rest[..end];
+            if !matches!(divider, "." | "_" | "__") && !divider.bytes().all(|byte| byte == b'-') {
+                return false;
+            }
+            rest = &rest[end..];
+        }
+    };
+    if name.len() <= 255 && name.split('/').all(component) {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!(
+            "`{name}` is no name of a repository: lower-case letters and digits, divided by `.`, `_`, `-` and `/`"
+        )))
+    }
+}
+
+/// Refuses what is no tag by the OCI distribution spec.
+fn check_tag(tag: &str) -> Result<()> {
+    let valid = (1..=128).contains(&tag.len())
+        && !tag.starts_with(['.', '-'])
+        && tag
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+    if valid {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!(
+            "`{tag}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_grammar_of_registries() {
+        for (name, valid) in [
+            ("component-descriptors/github.com/acme.org/helloworld", true),
+            ("a", true),
+            ("a__b/c---d.e_f", true),
+            ("a/b0", true),
+            ("", false),
+            ("/a", false),
+            ("a/", false),
+            ("a//b", false),
+            ("..", false),
+            ("a/../b", false),
+            ("A", false),
+            ("a..b", false),
+            ("a___b", false),
+            ("a-.b", false),
+            ("a-", false),
+            ("a:b", false),
+            ("ä", false),
+        ] {
+            assert_eq!(check_repository(name).is_ok(), valid, "{name}");
+        }
+        let long = "a".repeat(256);
+        assert!(check_repository(&long).is_err());
+        for (tag, valid) in [
+            ("1.0.0", true),
+            ("_x", true),
+            ("", false),
+            (".x", false),
+            ("-x", false),
+            ("a+b", false),
+            ("a/b", false),
+        ] {
+            assert_eq!(check_tag(tag).is_ok(), valid, "{tag}");
+        }
+    }
+
+    #[test]
+    fn lists_of_referrers_are_known_by_their_tag() {
+        let digest = Digest::sha256(b"");
+        assert!(is_referrers_tag(&referrers_tag(&digest)));
+        for tag in [
+            "1.0.0",
+            "sha256-abc",
+            &format!("sha256-{}.sig", digest.hex()),
+        ] {
+            assert!(!is_referrers_tag(tag), "{tag}");
+        }
+    }
+}
