@@ -2,15 +2,18 @@
 //!
 //! Invariant: no other module names a YAML library.
 
+mod de;
 mod emit;
 mod error;
 mod json;
 mod loader;
 mod node;
 mod parser;
+mod path;
 mod place;
 mod scalar;
 
+pub use de::{NodeError, from_node};
 pub use emit::{to_string, to_string_sorted};
 pub use error::YamlError;
 pub use loader::{
@@ -18,5 +21,6 @@ pub use loader::{
     load_all,
 };
 pub use node::{Map, Member, Node, Position, Source, Span, Value};
+pub use path::{Path, PathError, Segment};
 pub use place::offset_in_scalar;
 pub use scalar::Scalars;
