@@ -9,8 +9,10 @@ mod artifact;
 mod blob;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod copy;
 mod error;
 pub mod limits;
+mod locations;
 pub mod memory;
 pub mod meter;
 pub mod name;
@@ -18,8 +20,10 @@ mod store;
 
 pub use artifact::{Artifact, Composed, Content, Part, Stored};
 pub use blob::{Access, Blob, ByteStream, Locator, Source};
+pub use copy::{Copier, CopyOptions, Prepared, Referrers};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::{Host, Limits};
+pub use locations::Locations;
 pub use memory::MemoryStores;
 pub use meter::Meter;
 pub use store::{ContentStore, MANIFEST_LIMIT, Outcome, Pushed, RawManifest, Staging, Stores};

@@ -127,7 +127,8 @@ pub trait ContentStore: Debug + Send + Sync + 'static {
     }
 
     /// Brings a blob here unless it is here. Looks first, reads `blob` only when bytes must flow. `mount_from` names
-    /// repositories of the same host that are known to have it. Verifies: an unknown digest is computed on the way.
+    /// repositories of the same host that are known to have it. Verifies: an unknown digest is computed on the way. Counts
+    /// in [`crate::Meter`] what it came to: bytes sent, a blob mounted, a blob skipped.
     async fn push(&self, blob: &Blob, mount_from: &[String]) -> Result<Pushed>;
 
     /// Reads a manifest by tag or digest; the digest is verified.
