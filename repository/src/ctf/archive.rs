@@ -16,13 +16,13 @@ use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 use ocm_content::{Error, Limits, Meter, Result};
-use ocm_specs::{Algorithm, Digest};
+use ocm_specs::Digest;
 use tar::Header;
 use tokio::sync::OnceCell;
 
 use super::file::{CHUNK, Section, blocking, os};
 use super::index::{INDEX_FILE, INDEX_LIMIT, Index};
-use super::no_archive;
+use super::{digest_of_name, no_archive};
 
 const BLOCK: usize = 512;
 
@@ -638,15 +638,4 @@ fn pax_record(records: &[u8]) -> Option<(&str, &str, &[u8])> {
     let record = records.get(blank + 1..len)?.strip_suffix(b"\n")?;
     let (key, value) = std::str::from_utf8(record).ok()?.split_once('=')?;
     Some((key, value, &records[len..]))
-}
-
-/// `sha256.<hex>` as a digest.
-fn digest_of_name(name: &str) -> Option<Digest> {
-    let (algorithm, hex) = name.split_once('.')?;
-    let algorithm = match algorithm {
-        "sha256" => Algorithm::Sha256,
-        "sha512" => Algorithm::Sha512,
-        _ => return None,
-    };
-    Digest::new(algorithm, hex).ok()
 }

@@ -2,44 +2,36 @@
 //!
 //! Invariant: a reader never sees half a blob or half an index, and no writer's entries are lost to another.
 //!
-//! - **Blobs** are written to `.staging/`, verified, and renamed to `blobs/<algorithm>.<hex>` at once. A blob that no
-//!   entry reaches is harmless, so a killed run leaves whole blobs, which the next run finds in place, and partial files
-//!   in `.staging/`, which nothing reads.
+//! - **Blobs** come in as `staging.rs` says: whole and verified, or not at all. One that no entry reaches is harmless.
 //! - **The index** is changed under an advisory lock on `.lock`, held for that change only: read again, merged, written
 //!   beside, renamed. The kernel lets go of the lock when its holder dies; the file itself means nothing and is
 //!   removed by the holder. Tasks that commit at the same time share one change.
-//! - **Durability**: blobs of [`SYNC_AT`] bytes or more are synced when they are complete, small ones together before
-//!   the index that may name them. The index and the folder are synced around the rename.
+//! - **Durability**: blobs are synced before an index may name them; the index and the folder around the rename.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ocm_content::{Error, ErrorKind, MANIFEST_LIMIT, RawManifest, Result};
+use ocm_specs::Digest;
 use ocm_specs::oci::{Descriptor, Manifest};
-use ocm_specs::{Algorithm, Digest, Hasher};
-use tempfile::NamedTempFile;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::file::{
-    CHUNK, Section, blocking, no_follow, not_followed, open_regular, os, sync_folder, write_all,
+    CHUNK, Section, blocking, make_folder, no_follow, not_followed, open_regular, os, sync_folder,
+    write_all,
 };
 use super::index::{Entry, INDEX_FILE, INDEX_LIMIT, Index};
-use super::{blob_name, referrers_tag};
+use super::{Garbage, blob_name, digest_of_name, referrers_tag};
 
-const BLOBS: &str = "blobs";
-const STAGING: &str = ".staging";
+pub(super) const BLOBS: &str = "blobs";
 const LOCK: &str = ".lock";
-
-/// From this size on, in bytes, a blob is synced on its own.
-const SYNC_AT: u64 = 4 << 20;
 
 /// How long to wait for another process's change to the index, which takes milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -47,13 +39,13 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 /// A CTF in a directory.
 #[derive(Debug)]
 pub(super) struct Directory {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     cached: Mutex<Option<Cached>>,
     /// Blobs that a coming index may name and that may not be on the disk yet.
-    unsynced: Mutex<BTreeSet<Digest>>,
+    pub(super) unsynced: Mutex<BTreeSet<Digest>>,
     queue: Mutex<Vec<Pending>>,
     turn: tokio::sync::Mutex<()>,
-    staged: AtomicBool,
+    pub(super) staged: AtomicBool,
 }
 
 /// The index as it was read last. The open file keeps its inode from being used for another file.
@@ -154,22 +146,6 @@ impl Directory {
         lock(&self.unsynced).insert(digest.clone());
     }
 
-    /// Starts a blob. With `hash` its SHA-256 is computed on the way.
-    pub(super) fn draft(self: &Arc<Self>, hash: bool) -> Draft {
-        Draft {
-            directory: self.clone(),
-            buffer: Vec::new(),
-            buffered: 0,
-            len: 0,
-            state: Some(Written {
-                file: None,
-                hasher: hash.then(|| Hasher::new(Algorithm::Sha256)),
-            }),
-            writing: None,
-            failed: None,
-        }
-    }
-
     /// Makes a change visible, together with those that other tasks ask for at the same time.
     ///
     /// A caller that goes away while it waits takes its change back, unless that is being made right now.
@@ -225,12 +201,12 @@ impl Directory {
         }
     }
 
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join(BLOBS).join(blob_name(digest))
     }
 
     /// A folder of the archive must not lead out of it. A missing one is fine.
-    fn check_folder(&self, name: &str) -> Result<()> {
+    pub(super) fn check_folder(&self, name: &str) -> Result<()> {
         let path = self.root.join(name);
         match not_followed(&path) {
             Some(error) => Err(error),
@@ -334,19 +310,26 @@ impl Directory {
             .map(|pending| (pending.done, work.apply(pending.change)))
             .collect();
         let (changed, obsolete, deleted) = (work.changed, work.obsolete, work.deleted);
-        let written = if changed {
-            self.sync_blobs()
-                .and_then(|()| self.write_index(index.clone()))
+        let reached = if deleted.is_empty() {
+            Ok(BTreeSet::new())
         } else {
+            self.reached(&index)
+        };
+        if !changed {
             *lock(&self.cached) = known.map(|(pinned, stamp)| Cached {
                 pinned,
                 stamp,
                 index: index.clone(),
             });
-            Ok(())
-        };
-        let removed = written.and_then(|()| self.remove_blobs(&index, &obsolete, &deleted));
-        if let Err(error) = removed {
+        }
+        let finished = reached.and_then(|reached| {
+            if changed {
+                self.sync_blobs()?;
+                self.write_index(index.clone())?;
+            }
+            self.remove_blobs(&index, &obsolete, deleted.difference(&reached))
+        });
+        if let Err(error) = finished {
             for (_, result) in &mut answers {
                 *result = Err(error.clone());
             }
@@ -380,21 +363,15 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes lists that were replaced, and what was asked to be deleted, unless something still reaches it.
-    fn remove_blobs(
+    /// Removes lists of referrers that were replaced, unless they are still named, and what was asked to be deleted.
+    fn remove_blobs<'a>(
         &self,
         index: &Index,
-        obsolete: &BTreeSet<Digest>,
-        deleted: &BTreeSet<Digest>,
+        obsolete: &'a BTreeSet<Digest>,
+        deleted: impl Iterator<Item = &'a Digest>,
     ) -> Result<()> {
-        let reached = if deleted.is_empty() {
-            BTreeSet::new()
-        } else {
-            self.reached(index)
-        };
         let lists = obsolete.iter().filter(|digest| !index.mentions(digest));
-        let asked = deleted.iter().filter(|digest| !reached.contains(digest));
-        for digest in lists.chain(asked) {
+        for digest in lists.chain(deleted) {
             let path = self.blob_path(digest);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -407,8 +384,9 @@ impl Directory {
         Ok(())
     }
 
-    /// All digests that the entries and the manifests behind them name. What cannot be read reaches nothing.
-    fn reached(&self, index: &Index) -> BTreeSet<Digest> {
+    /// All digests that the entries and the manifests behind them name. What is missing or no manifest reaches nothing;
+    /// what can't be read could reach anything, and is an error.
+    fn reached(&self, index: &Index) -> Result<BTreeSet<Digest>> {
         let mut reached = BTreeSet::new();
         let mut next: Vec<Digest> = index
             .entries()
@@ -419,16 +397,60 @@ impl Directory {
             if !reached.insert(digest.clone()) {
                 continue;
             }
-            let Ok(bytes) = self.read_manifest(&digest) else {
-                continue;
+            let bytes = match self.read_manifest(&digest) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
             };
-            let Ok(manifest) = Manifest::parse(&bytes) else {
-                continue;
-            };
-            reached.extend(manifest.blobs().map(|blob| blob.digest.clone()));
-            next.extend(manifest.children().map(|child| child.digest.clone()));
+            if let Ok(manifest) = Manifest::parse(&bytes) {
+                reached.extend(manifest.blobs().map(|blob| blob.digest.clone()));
+                next.extend(manifest.children().map(|child| child.digest.clone()));
+            }
         }
-        reached
+        Ok(reached)
+    }
+
+    /// Removes blobs that nothing reaches and that were last written `grace` ago or earlier, and what dead writers left.
+    pub(super) async fn collect_garbage(self: &Arc<Self>, grace: Duration) -> Result<Garbage> {
+        let held = self.lock().await?;
+        let directory = self.clone();
+        blocking(move || {
+            let garbage = directory.collect_now(grace);
+            drop(held);
+            garbage
+        })
+        .await
+    }
+
+    fn collect_now(&self, grace: Duration) -> Result<Garbage> {
+        let reached = self.reached(&*self.load()?)?;
+        let mut garbage = self.sweep();
+        self.check_folder(BLOBS)?;
+        let folder = self.root.join(BLOBS);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(garbage),
+            Err(error) => return Err(os("list", &folder, &error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| os("list", &folder, &error))?;
+            let digest = entry.file_name().to_str().and_then(digest_of_name);
+            let (Some(digest), Ok(metadata)) = (digest, entry.metadata()) else {
+                continue;
+            };
+            let age = metadata
+                .modified()
+                .ok()
+                .and_then(|time| time.elapsed().ok());
+            if reached.contains(&digest) || age.is_none_or(|age| age < grace) {
+                continue;
+            }
+            let path = entry.path();
+            fs::remove_file(&path).map_err(|error| os("remove", &path, &error))?;
+            garbage.files += 1;
+            garbage.bytes += metadata.len();
+        }
+        Ok(garbage)
     }
 
     async fn lock(&self) -> Result<IndexLock> {
@@ -599,6 +621,8 @@ impl Work<'_> {
     }
 
     fn delete(&mut self, repository: &str, digest: &Digest) -> Result<()> {
+        // Asked before anything changes: what can't be told apart now can't be removed later.
+        let reached = self.directory.reached(self.index)?;
         let listed = self.index.remove(repository, digest);
         self.changed |= listed;
         if self.directory.size_now(digest)?.is_none() {
@@ -610,7 +634,7 @@ impl Work<'_> {
                 )))
             };
         }
-        if !listed && self.directory.reached(self.index).contains(digest) {
+        if !listed && reached.contains(digest) {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 format!("{digest} is still part of a manifest in this archive"),
@@ -690,236 +714,6 @@ impl Drop for IndexLock {
     }
 }
 
-// Taking blobs in.
-impl Directory {
-    /// A new file in the staging folder, removed when dropped.
-    fn stage(&self, prefix: &str) -> Result<NamedTempFile> {
-        let folder = self.root.join(STAGING);
-        self.staged.store(true, Ordering::Relaxed);
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(prefix).suffix(".part").rand_bytes(12);
-        #[cfg(unix)]
-        let everyone = {
-            use std::os::unix::fs::PermissionsExt;
-            fs::Permissions::from_mode(0o666)
-        };
-        // An archive is read by others, too: what the umask leaves, not the mode of private temporary files.
-        #[cfg(unix)]
-        builder.permissions(everyone);
-        let mut attempts = 0;
-        loop {
-            self.check_folder(STAGING)?;
-            match builder.tempfile_in(&folder) {
-                Ok(file) => return Ok(file),
-                // Another process may remove the folder when it is done.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < 8 => {
-                    attempts += 1;
-                    make_folder(&folder)?;
-                }
-                Err(error) => return Err(os("create a file in", &folder, &error)),
-            }
-        }
-    }
-
-    /// Writes a blob that is in memory. Blocks.
-    fn write_small(&self, digest: &Digest, bytes: Bytes) -> Result<()> {
-        let len = bytes.len() as u64;
-        let mut temp = self.stage("blob-")?;
-        write_all(temp.as_file_mut(), &[bytes])
-            .map_err(|error| os("write", temp.path(), &error))?;
-        self.publish(temp, digest, len)
-    }
-
-    /// Gives a complete file its name. Blocks.
-    fn publish(&self, temp: NamedTempFile, digest: &Digest, len: u64) -> Result<()> {
-        if len >= SYNC_AT {
-            temp.as_file()
-                .sync_data()
-                .map_err(|error| os("sync", temp.path(), &error))?;
-        }
-        self.check_folder(BLOBS)?;
-        let path = self.blob_path(digest);
-        let persisted = match temp.persist(&path) {
-            Err(error) if error.error.kind() == io::ErrorKind::NotFound => {
-                make_folder(&self.root.join(BLOBS))?;
-                error.file.persist(&path)
-            }
-            other => other,
-        };
-        persisted.map_err(|error| os("create", &path, &error.error))?;
-        lock(&self.unsynced).insert(digest.clone());
-        Ok(())
-    }
-
-    /// Makes durable what was written since the last time. Blocks.
-    fn sync_blobs(&self) -> Result<()> {
-        let waiting = std::mem::take(&mut *lock(&self.unsynced));
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let synced = waiting.iter().try_for_each(|digest| {
-            let path = self.blob_path(digest);
-            match File::open(&path).and_then(|file| file.sync_data()) {
-                // Deleted since.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                other => other.map_err(|error| os("sync", &path, &error)),
-            }
-        });
-        let synced = synced.and_then(|()| match self.root.join(BLOBS) {
-            folder if folder.exists() => sync_folder(&folder),
-            _ => Ok(()),
-        });
-        if synced.is_err() {
-            lock(&self.unsynced).extend(waiting);
-        }
-        synced
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if self.staged.load(Ordering::Relaxed) {
-            // Succeeds when it is empty, which is when nobody needs it.
-            let _ = fs::remove_dir(self.root.join(STAGING));
-        }
-    }
-}
-
-/// A blob that is being written. Dropping it forgets the bytes.
-#[derive(Debug)]
-pub(super) struct Draft {
-    directory: Arc<Directory>,
-    buffer: Vec<Bytes>,
-    buffered: usize,
-    len: u64,
-    state: Option<Written>,
-    writing: Option<JoinHandle<Result<Written>>>,
-    failed: Option<Error>,
-}
-
-/// What is in the file so far: no file before the first full piece.
-#[derive(Debug)]
-struct Written {
-    file: Option<NamedTempFile>,
-    hasher: Option<Hasher>,
-}
-
-impl Written {
-    fn append(&mut self, directory: &Directory, pieces: &[Bytes]) -> Result<()> {
-        if let Some(hasher) = &mut self.hasher {
-            pieces.iter().for_each(|piece| hasher.update(piece));
-        }
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(directory.stage("blob-")?),
-        };
-        write_all(file.as_file_mut(), pieces).map_err(|error| os("write", file.path(), &error))
-    }
-}
-
-impl Draft {
-    /// Bytes taken so far.
-    pub(super) fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Appends. One piece is written while the next one arrives.
-    pub(super) async fn write(&mut self, chunk: Bytes) -> Result<()> {
-        self.len += chunk.len() as u64;
-        self.buffered += chunk.len();
-        if !chunk.is_empty() {
-            self.buffer.push(chunk);
-        }
-        if self.buffered < CHUNK {
-            return Ok(());
-        }
-        let mut state = self.settle().await?;
-        let pieces = std::mem::take(&mut self.buffer);
-        self.buffered = 0;
-        let directory = self.directory.clone();
-        self.writing = Some(tokio::task::spawn_blocking(move || {
-            state.append(&directory, &pieces)?;
-            Ok(state)
-        }));
-        Ok(())
-    }
-
-    /// Waits for the piece that is being written. May be dropped and asked again.
-    async fn settle(&mut self) -> Result<Written> {
-        if let Some(writing) = &mut self.writing {
-            let result = writing.await.unwrap_or_else(|error| {
-                Err(Error::internal(format!("file work ended early: {error}")))
-            });
-            self.writing = None;
-            match result {
-                Ok(state) => self.state = Some(state),
-                Err(error) => self.failed = Some(error),
-            }
-        }
-        match (self.state.take(), &self.failed) {
-            (Some(state), _) => Ok(state),
-            (None, Some(error)) => Err(error.clone()),
-            (None, None) => Err(Error::internal("a blob was written to after its end")),
-        }
-    }
-
-    /// Gives the blob its name, which is `expected` or its SHA-256. Where the draft hashes, or `expected` is of another
-    /// algorithm than it hashes by, the bytes are verified; else the caller has done that.
-    pub(super) async fn finish(mut self, expected: Option<Digest>) -> Result<Digest> {
-        let mut state = self.settle().await?;
-        let (directory, pieces, len) = (
-            self.directory.clone(),
-            std::mem::take(&mut self.buffer),
-            self.len,
-        );
-        blocking(move || {
-            state.append(&directory, &pieces)?;
-            let file = state
-                .file
-                .ok_or_else(|| Error::internal("a blob without a file"))?;
-            let digest = match (state.hasher.map(Hasher::finish), expected) {
-                (None, None) => return Err(Error::internal("a blob without a digest")),
-                (None, Some(expected)) => expected,
-                (Some(found), None) => found,
-                (Some(found), Some(expected)) => {
-                    let found = if found.algorithm() == expected.algorithm() {
-                        found
-                    } else {
-                        hash_file(file.path(), expected.algorithm())?
-                    };
-                    if found != expected {
-                        return Err(Error::mismatch(format!(
-                            "content has digest {found}, expected {expected}"
-                        )));
-                    }
-                    found
-                }
-            };
-            directory.publish(file, &digest, len)?;
-            Ok(digest)
-        })
-        .await
-    }
-}
-
-fn hash_file(path: &Path, algorithm: Algorithm) -> Result<Digest> {
-    let mut file = open_regular(path)?;
-    let mut hasher = Hasher::new(algorithm);
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match io::Read::read(&mut file, &mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(os("read", path, &error)),
-        }
-    }
-}
-
-fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|error| os("create", path, &error))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

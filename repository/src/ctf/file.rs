@@ -183,3 +183,8 @@ pub(super) fn sync_folder(path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+/// Makes a folder and those above it. Blocks.
+pub(super) fn make_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|error| os("create", path, &error))
+}

@@ -14,12 +14,14 @@ mod archive;
 mod directory;
 mod file;
 mod index;
+mod staging;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,15 +31,16 @@ use ocm_content::{
     Blob, ByteStream, ContentStore, Error, ErrorKind, Limits, Locator, MANIFEST_LIMIT, Meter,
     Outcome, Pushed, RawManifest, Result, Source, Staging, Stores,
 };
-use ocm_specs::Digest;
 use ocm_specs::media_type::{OCI_INDEX, OCI_MANIFEST, OCTET_STREAM, is_manifest};
 use ocm_specs::oci::{Descriptor, Manifest};
+use ocm_specs::{Algorithm, Digest};
 
 pub use self::index::{Entry, INDEX_FILE, INDEX_LIMIT, Index};
 
 use self::archive::Archive;
-use self::directory::{Change, Directory, Draft};
+use self::directory::{Change, Directory};
 use self::file::{blocking, os};
+use self::staging::Draft;
 
 /// What may be done with an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,15 @@ pub struct CtfOptions {
     pub access: Access,
     /// The limits of the run: where temporary files go, and how large they may become.
     pub limits: Arc<Limits>,
+}
+
+/// What was removed because nothing needs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Garbage {
+    /// How many files.
+    pub files: u64,
+    /// Their length together, in bytes.
+    pub bytes: u64,
 }
 
 /// An archive in the Common Transport Format (schema version 1). One per path and run: it holds what is known of the index
@@ -143,6 +155,18 @@ impl Ctf {
     /// The index as it is now.
     pub async fn index(&self) -> Result<Arc<Index>> {
         self.shared.storage.index().await
+    }
+
+    /// Removes blobs that no entry of the index reaches, and partial files of runs that were killed.
+    ///
+    /// Blobs that were written less than `grace` ago stay: a run that is going on pushes blobs before the manifest that
+    /// reaches them. A run that relies on an older blob finds it missing when it puts the manifest, and pushes it again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where nothing can be written; any error of reading a manifest that the index names, since
+    /// it might reach everything. Then nothing is removed.
+    pub async fn collect_garbage(&self, grace: Duration) -> Result<Garbage> {
+        self.shared.writable()?.collect_garbage(grace).await
     }
 }
 
@@ -620,6 +644,17 @@ fn media_type_of(bytes: &[u8]) -> Option<String> {
 /// The name of a blob's file in an archive.
 fn blob_name(digest: &Digest) -> String {
     format!("{}.{}", digest.algorithm(), digest.hex())
+}
+
+/// The digest of a blob by the name of its file; `None` for other files.
+fn digest_of_name(name: &str) -> Option<Digest> {
+    let (algorithm, hex) = name.split_once('.')?;
+    let algorithm = match algorithm {
+        "sha256" => Algorithm::Sha256,
+        "sha512" => Algorithm::Sha512,
+        _ => return None,
+    };
+    Digest::new(algorithm, hex).ok()
 }
 
 /// The tag that lists the referrers of `subject` (OCI distribution spec, referrers tag schema; no digest known here is

@@ -657,6 +657,147 @@ async fn processes_and_tasks_that_write_at_once_lose_nothing() {
     }
 }
 
+/// Not a test of its own: a process that is killed while it writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by another test as a child process"]
+async fn killed_process() {
+    if let Some(path) = std::env::var_os("OCM_TEST_CTF") {
+        write_many(Path::new(&path), "first", 1).await;
+        println!("\nready");
+        write_many(Path::new(&path), "killed", 1_000_000).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_process_leaves_whole_things_only() {
+    use std::io::BufRead;
+    let temp = TempDir::new().expect("temp");
+    let path = temp.path().join("ctf");
+    let child = std::process::Command::new(std::env::current_exe().expect("known"))
+        .args(["--exact", "ctf::killed_process", "--ignored", "--nocapture"])
+        .env("OCM_TEST_CTF", &path)
+        .stdout(std::process::Stdio::piped())
+        .spawn();
+    let mut child = child.expect("started");
+    let lines = std::io::BufReader::new(child.stdout.take().expect("piped")).lines();
+    let ready = lines.map_while(Result::ok).any(|line| line == "ready");
+    assert!(ready, "the child got to its second part");
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+
+    let ctf = open(&path, Access::ReadWrite).await;
+    let mut images = 0;
+    for repository in ctf.repositories().await.expect("listed") {
+        let store = ctf.store(&repository).expect("a repository");
+        for tag in store.tags().await.expect("listed") {
+            let manifest = store
+                .manifest(&tag)
+                .await
+                .expect("whole")
+                .parse()
+                .expect("a manifest");
+            for part in manifest.blobs() {
+                read(&store.fetch(part)).await.expect("whole");
+            }
+            images += 1;
+        }
+    }
+    assert!(images >= 8, "{images}");
+    for (name, content) in files(&path.join("blobs")) {
+        assert_eq!(name, format!("sha256.{}", Digest::sha256(&content).hex()));
+    }
+    // A run after it is not held up by the lock, and cleans up.
+    drop(ctf);
+    write_many(&path, "second", 1).await;
+    let names: Vec<_> = std::fs::read_dir(&path)
+        .expect("readable")
+        .map(|entry| entry.expect("readable").file_name())
+        .collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[tokio::test]
+async fn left_overs_go_and_files_of_living_writers_stay() {
+    let temp = TempDir::new().expect("temp");
+    let staging = temp.path().join(".staging");
+    std::fs::create_dir(&staging).expect("made");
+    for name in ["dead.part", "alive.part", "other"] {
+        std::fs::write(staging.join(name), "half").expect("written");
+    }
+    let alive = std::fs::File::open(staging.join("alive.part")).expect("opened");
+    alive.lock().expect("locked");
+    let ctf = open(temp.path(), Access::Create).await;
+    let store = ctf.store("r").expect("a repository");
+    put_image(&*store, &["one"], Some("1")).await;
+    let left: Vec<_> = files(&staging).into_keys().collect();
+    assert_eq!(left, ["alive.part", "other"]);
+
+    // Garbage: a blob that no manifest names, and what the dead writer left since.
+    drop(alive);
+    store.push(&blob("unused"), &[]).await.expect("pushed");
+    put_image(&*store, &["two"], Some("1")).await;
+    store.untag("1").await.expect("untagged");
+    let hour = std::time::Duration::from_secs(3600);
+    let young = ctf.collect_garbage(hour).await.expect("collected");
+    assert_eq!((young.files, young.bytes), (1, 4));
+    let old = ctf
+        .collect_garbage(std::time::Duration::ZERO)
+        .await
+        .expect("collected");
+    // `unused`, and the image whose only tag was taken away with its entry; the one before still has an entry.
+    assert_eq!(old.files, 3);
+    for (content, there) in [("one", true), ("two", false), ("unused", false)] {
+        assert_eq!(
+            store.exists(&link(&blob(content))).await.expect("looked"),
+            there,
+            "{content}"
+        );
+    }
+    // A listed manifest that can't be read might reach anything.
+    let one = ctf.index().await.expect("read").entries()[0].digest.clone();
+    let path = temp.path().join(format!("blobs/sha256.{}", one.hex()));
+    std::fs::write(path, "{}").expect("written");
+    let error = ctf
+        .collect_garbage(std::time::Duration::ZERO)
+        .await
+        .expect_err("unreadable");
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(store.exists(&link(&blob("one"))).await.expect("looked"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_that_go_away_take_nobody_with_them() {
+    let temp = TempDir::new().expect("temp");
+    let ctf = open(temp.path(), Access::Create).await;
+    let mut tasks = Vec::new();
+    let mut running = tokio::task::JoinSet::new();
+    for number in 0..60 {
+        let ctf = ctf.clone();
+        tasks.push(running.spawn(async move {
+            let store = ctf.store("r").expect("a repository");
+            put_image(&*store, &[&number.to_string()], Some(&number.to_string())).await;
+            number
+        }));
+        tokio::task::yield_now().await;
+        if number % 3 == 2 {
+            tasks[number - 1].abort();
+            tasks[number].abort();
+        }
+    }
+    let mut finished = Vec::new();
+    while let Some(done) = running.join_next().await {
+        finished.extend(done.ok());
+    }
+    assert!(finished.len() >= 20);
+    let store = ctf.store("r").expect("a repository");
+    for number in finished {
+        let manifest = store.manifest(&number.to_string()).await.expect("there");
+        for part in manifest.parse().expect("a manifest").blobs() {
+            read(&store.fetch(part)).await.expect("whole");
+        }
+    }
+}
+
 #[tokio::test]
 async fn opening_says_what_is_wrong() {
     let temp = TempDir::new().expect("temp");
