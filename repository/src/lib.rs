@@ -1,3 +1,5 @@
-//! Where component versions live: CTF archives and OCI registries.
+//! Where component versions live: CTF archives, OCI registries, credentials.
 
+pub mod credentials;
 pub mod ctf;
+pub mod oci;

@@ -1,3 +1,4 @@
 //! Integration tests of the repository crate.
 
 mod ctf;
+mod oci;
