@@ -1,0 +1,294 @@
+//! Between OCI artifacts and the files inside of them.
+//!
+//! `oci.to.tar` takes one layer out, `tar.to.oci` puts it back. What they share travels with the `manifest` port: its
+//! content *is the artifact itself* (manifest and the store it lies in), so that the way back finds all other layers without
+//! a side table. Who reads the port as bytes gets the manifest.
+//!
+//! Invariant: no layer is read here. The root of what is put together again is deferred until a target has pulled the layer.
+
+use std::sync::Arc;
+
+use ocm_content::{Artifact, Blob, Content, Error, Part};
+use ocm_engine::{ContentRef, Effect, Outcome, StepContext, StepError, Transformer};
+use ocm_specs::media_type;
+use ocm_specs::oci::Descriptor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use crate::image::LayerSelector;
+use crate::image::{Image, artifact};
+use crate::pipe::Compressed;
+
+/// `oci.to.tar`: takes the content layer out of an artifact (transformation.md R10).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OciToTar;
+
+/// Inputs of [`OciToTar`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OciToTarSpec {
+    /// An artifact with one manifest, or an archive of one.
+    pub data: ContentRef,
+    /// Which layer; by default a chart's content, or the only layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<LayerSelector>,
+}
+
+/// Outputs of [`OciToTar`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OciToTarOutput {
+    /// The layer's bytes as they are, compressed or not.
+    pub data: ContentRef,
+    /// The artifact that the layer came from, by its manifest.
+    pub manifest: ContentRef,
+    /// The config.
+    pub config_layer: ContentRef,
+    /// The tag the artifact was asked for by; empty without one.
+    #[serde(rename = "ref")]
+    pub reference: String,
+}
+
+impl Transformer for OciToTar {
+    const TYPE: &'static str = "oci.to.tar.transformer/v1alpha1";
+    const EFFECT: Effect = Effect::None;
+    const DETERMINISTIC: bool = true;
+    const SUMMARY: &'static str = "Takes the content layer out of an OCI artifact.";
+    const EXAMPLE: &'static str = "\
+- id: ocitotar1
+  type: oci.to.tar.transformer/v1alpha1
+  spec:
+    data: ${download1.output.data}
+";
+
+    type Spec = OciToTarSpec;
+    type Output = OciToTarOutput;
+
+    async fn run(
+        &self,
+        cx: StepContext,
+        spec: OciToTarSpec,
+    ) -> Result<Outcome<OciToTarOutput>, StepError> {
+        let image = Image::open(artifact(&cx, &spec.data, "data").await?)
+            .await
+            .map_err(|error| StepError::at("data", error))?;
+        let (at, layer) = image
+            .content_layer(spec.layer.as_ref())
+            .map_err(|error| StepError::at("layer", error))?;
+        let data = image.part(Part::Layer(at), layer);
+        let config = config(&image)?;
+        let config_layer = image.part(Part::Config, config);
+        let lineage = spec.data.lineage;
+        Ok(Outcome::new(OciToTarOutput {
+            data: cx.offer("data", data).with_lineage(lineage.clone()),
+            config_layer: cx.offer("configLayer", config_layer),
+            reference: image.artifact.tag().unwrap_or_default().to_owned(),
+            manifest: cx.offer("manifest", image.artifact).with_lineage(lineage),
+        }))
+    }
+}
+
+/// `tar.to.oci`: the inverse of [`OciToTar`] (transformation.md R10).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TarToOci;
+
+/// Inputs of [`TarToOci`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TarToOciSpec {
+    /// The artifact to start from, as `oci.to.tar` gives it.
+    pub manifest: ContentRef,
+    /// The tag; by default the one of the artifact to start from.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The config; by default the one of the artifact to start from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_layer: Option<ContentRef>,
+    /// The new bytes of the layer. They are compressed where the layer's media type says so and they are not.
+    pub data: ContentRef,
+    /// Which layer; by default a chart's content, or the only layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<LayerSelector>,
+}
+
+/// Outputs of the conversions to an artifact.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataOutput {
+    /// The artifact.
+    pub data: ContentRef,
+}
+
+impl Transformer for TarToOci {
+    const TYPE: &'static str = "tar.to.oci.transformer/v1alpha1";
+    const EFFECT: Effect = Effect::None;
+    const DETERMINISTIC: bool = true;
+    const SUMMARY: &'static str = "Puts a changed content layer back into its OCI artifact.";
+    const EXAMPLE: &'static str = "\
+- id: tartooci1
+  type: tar.to.oci.transformer/v1alpha1
+  spec:
+    manifest: ${ocitotar1.output.manifest}
+    ref: ${ocitotar1.output.ref}
+    configLayer: ${ocitotar1.output.configLayer}
+    data: ${localization1.output.data}
+";
+
+    type Spec = TarToOciSpec;
+    type Output = DataOutput;
+
+    async fn run(
+        &self,
+        cx: StepContext,
+        spec: TarToOciSpec,
+    ) -> Result<Outcome<DataOutput>, StepError> {
+        let lineage = spec.data.lineage.clone().or(spec.manifest.lineage.clone());
+        let artifact = compose(&cx, spec).await?;
+        Ok(Outcome::new(DataOutput {
+            data: cx.offer("data", artifact).with_lineage(lineage),
+        }))
+    }
+}
+
+async fn compose(cx: &StepContext, spec: TarToOciSpec) -> Result<Artifact, StepError> {
+    let image = Image::open(artifact(cx, &spec.manifest, "manifest").await?)
+        .await
+        .map_err(|error| StepError::at("manifest", error))?;
+    let (at, layer) = image
+        .content_layer(spec.layer.as_ref())
+        .map_err(|error| StepError::at("layer", error))?;
+    let mut composed = image.composed.clone();
+    let mut changed = false;
+
+    let data = blob(cx, &spec.data, "data").await?;
+    if !same(&data, &image.part(Part::Layer(at), layer), layer) {
+        let blob = as_layer(cx, data, &layer.media_type);
+        composed.replaced.insert(Part::Layer(at), blob);
+        composed.dropped.extend(stale_provenance(cx, &image));
+        changed = true;
+    }
+    if let Some(reference) = &spec.config_layer {
+        let new = blob(cx, reference, "configLayer").await?;
+        let old = config(&image)?;
+        if !same(&new, &image.part(Part::Config, old), old) {
+            let blob = retyped(new, &old.media_type);
+            composed.replaced.insert(Part::Config, blob);
+            changed = true;
+        }
+    }
+    let replaced = |part| composed.replaced.contains_key(&part);
+    if image.is_runnable() && replaced(Part::Layer(at)) && !replaced(Part::Config) {
+        cx.warn("the image's config still lists the digest of the layer that was replaced: pass a changed `configLayer`");
+    }
+
+    let tag = spec.reference.filter(|tag| !tag.is_empty());
+    let tag = tag.or_else(|| image.artifact.tag().map(str::to_owned));
+    Ok(match (changed, image.artifact) {
+        (false, Artifact::Stored(mut stored)) => {
+            stored.tag = tag;
+            Artifact::Stored(stored)
+        }
+        _ => {
+            composed.tag = tag;
+            Artifact::Composed(composed)
+        }
+    })
+}
+
+/// Are these for sure the bytes that are there already?
+fn same(new: &Blob, old: &Blob, link: &Descriptor) -> bool {
+    let known = old.digest.as_ref().unwrap_or(&link.digest);
+    let replaced_by_unknown = old.digest.is_none();
+    !replaced_by_unknown && new.digest.as_ref() == Some(known)
+}
+
+/// The bytes as the layer's media type promises them.
+fn as_layer(cx: &StepContext, data: Blob, media_type: &str) -> Blob {
+    if !media_type::is_gzip(media_type) {
+        return retyped(data, media_type);
+    }
+    let limits = cx.limits().clone();
+    Blob::new(
+        media_type,
+        Arc::new(Compressed {
+            inner: data,
+            limits,
+        }),
+    )
+}
+
+fn retyped(mut blob: Blob, media_type: &str) -> Blob {
+    media_type.clone_into(&mut blob.media_type);
+    blob
+}
+
+/// Provenance layers of a chart: they sign the bytes that are being replaced.
+fn stale_provenance(cx: &StepContext, image: &Image) -> Vec<usize> {
+    let stale: Vec<usize> = image
+        .layers()
+        .filter(|(_, layer)| layer.media_type == media_type::HELM_PROVENANCE_LAYER)
+        .map(|(at, _)| at)
+        .collect();
+    if !stale.is_empty() {
+        cx.warn("the chart's provenance file is left out: it signs the chart as it was before the change");
+    }
+    stale
+}
+
+async fn blob(cx: &StepContext, reference: &ContentRef, field: &str) -> Result<Blob, StepError> {
+    match cx.content(reference).await? {
+        Content::Blob(blob) => Ok(blob),
+        Content::Artifact(_) => {
+            let error = Error::invalid("this is a whole OCI artifact, a single blob is needed")
+                .with_hint("take its layer out with `oci.to.tar.transformer/v1alpha1`");
+            Err(StepError::at(field, error))
+        }
+    }
+}
+
+fn config(image: &Image) -> Result<&Descriptor, StepError> {
+    image
+        .manifest
+        .config
+        .as_ref()
+        .ok_or_else(|| StepError::at("manifest", Error::invalid("the manifest has no config")))
+}
+
+/// `localblob.to.oci`: makes an artifact out of an archive of one (formats.md 3.5).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalBlobToOci;
+
+/// Inputs of [`LocalBlobToOci`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LocalBlobToOciSpec {
+    /// An artifact, an OCI layout or an artifact set.
+    pub data: ContentRef,
+}
+
+impl Transformer for LocalBlobToOci {
+    const TYPE: &'static str = "localblob.to.oci/v1alpha1";
+    const EFFECT: Effect = Effect::None;
+    const DETERMINISTIC: bool = true;
+    const SUMMARY: &'static str = "Opens an OCI layout or artifact set as an OCI artifact.";
+    const EXAMPLE: &'static str = "\
+- id: localblobtooci1
+  type: localblob.to.oci/v1alpha1
+  spec:
+    data: ${download1.output.data}
+";
+
+    type Spec = LocalBlobToOciSpec;
+    type Output = DataOutput;
+
+    async fn run(
+        &self,
+        cx: StepContext,
+        spec: LocalBlobToOciSpec,
+    ) -> Result<Outcome<DataOutput>, StepError> {
+        let artifact = artifact(&cx, &spec.data, "data").await?;
+        Ok(Outcome::new(DataOutput {
+            data: cx.offer("data", artifact).with_lineage(spec.data.lineage),
+        }))
+    }
+}
