@@ -292,3 +292,158 @@ impl Transformer for LocalBlobToOci {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ocm_content::Stored;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::testing::{
+        bytes, chart, content, layers, put, put_manifest, run, store, surroundings,
+    };
+    use ocm_specs::oci::Manifest;
+
+    /// Takes an artifact apart; gives the surroundings and the outputs.
+    async fn apart(stored: Stored, spec: Json) -> (StepContext, Result<Json, StepError>) {
+        let cx = surroundings("apart");
+        let lineage = ocm_engine::Lineage {
+            component: "acme.org/x".to_owned(),
+            version: "1".to_owned(),
+            resource: Some(json!({"name": "mychart"})),
+        };
+        let data = cx.sibling("source").offer("data", Artifact::Stored(stored));
+        let mut spec = spec;
+        spec["data"] = json!(data.with_lineage(Some(lineage)));
+        let output = run(&cx, OciToTar::TYPE, spec).await;
+        (cx, output)
+    }
+
+    #[tokio::test]
+    async fn a_chart_comes_apart_without_reading_a_layer() {
+        let stored = chart(Bytes::from_static(b"content")).await;
+        let (cx, output) = apart(stored.clone(), json!({})).await;
+        let output = output.expect("apart");
+        assert_eq!(bytes(&cx, &output["data"]).await, "content");
+        assert_eq!(bytes(&cx, &output["configLayer"]).await, r#"{"name":"c"}"#);
+        assert_eq!(output["ref"], "1.0.0");
+        assert_eq!(output["manifest"]["digest"], stored.root.digest.to_string());
+        for port in ["data", "manifest"] {
+            assert_eq!(output[port]["lineage"]["resource"]["name"], "mychart");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_content_layer_is_chosen_or_asked_for() {
+        let layer = |kind: &'static str| (kind, Bytes::from_static(kind.as_bytes()));
+        let store = store();
+        let config = ("application/x", "{}");
+        let two = put(
+            &store,
+            config,
+            &[layer("a/one"), layer("a/two"), layer("b/one")],
+        )
+        .await;
+        let index = |children| put_manifest(&store, Manifest::index(children));
+        let one = index(vec![two.root.clone()]).await;
+        let several = index(vec![two.root.clone(), two.root.clone()]).await;
+        for (artifact, layer, expected) in [
+            (&two, json!({"index": 1}), Ok("a/two")),
+            (&one, json!({"index": 1}), Ok("a/two")),
+            (&two, json!({"mediaType": "b/one"}), Ok("b/one")),
+            (&two, json!({"mediaType": "a/*", "index": 0}), Ok("a/one")),
+            (&two, json!({"mediaType": "a/*"}), Err("2 layers match")),
+            (&two, json!({"index": 3}), Err("no layer matches")),
+            (&two, json!(null), Err("3 layers match")),
+            (&several, json!(null), Err("an index of 2 manifests")),
+        ] {
+            let (cx, output) = apart(artifact.clone(), json!({"layer": layer})).await;
+            match (output, expected) {
+                (Ok(output), Ok(text)) => assert_eq!(bytes(&cx, &output["data"]).await, text),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (output, expected) => panic!("{layer}: {output:?}, expected {expected:?}"),
+            }
+        }
+    }
+
+    /// Takes a chart apart and puts it together with `data` (or its own).
+    async fn there_and_back(data: Option<Blob>) -> (StepContext, Stored, Json, Content) {
+        let stored = chart(Bytes::from_static(b"\x1f\x8bcontent")).await;
+        let (cx, output) = apart(stored.clone(), json!({})).await;
+        let mut spec = output.expect("apart");
+        if let Some(blob) = data {
+            spec["data"] = json!(cx.sibling("other").offer("data", blob));
+        }
+        let back = cx.sibling("back");
+        let output = run(&back, TarToOci::TYPE, spec).await.expect("together");
+        let artifact = content(&back, &output["data"]).await;
+        (back, stored, output, artifact)
+    }
+
+    #[tokio::test]
+    async fn unchanged_bytes_give_the_same_artifact() {
+        let (_, stored, output, _) = there_and_back(None).await;
+        assert_eq!(output["data"]["digest"], stored.root.digest.to_string());
+        assert_eq!(output["data"]["lineage"]["resource"]["name"], "mychart");
+    }
+
+    #[tokio::test]
+    async fn changed_bytes_give_a_deferred_artifact_without_stale_provenance() {
+        for (new, compressed) in [(&b"\x1f\x8bother"[..], false), (b"plain", true)] {
+            let blob = Blob::from_bytes("application/x-tar", Bytes::from_static(new));
+            let (_, _, output, artifact) = there_and_back(Some(blob)).await;
+            assert_eq!(output["data"].get("digest"), None);
+            let Content::Artifact(Artifact::Composed(composed)) = artifact else {
+                panic!("a deferred artifact");
+            };
+            assert_eq!(composed.dropped, [0], "the provenance layer");
+            assert_eq!(composed.tag.as_deref(), Some("1.0.0"));
+            let parts: Vec<_> = composed.replaced.keys().copied().collect();
+            assert_eq!(parts, [Part::Layer(1)]);
+            let layer = &composed.replaced[&Part::Layer(1)];
+            assert_eq!(layer.media_type, media_type::HELM_CHART_LAYER);
+            let bytes = layer.read(1 << 20).await.expect("reads");
+            assert_eq!(bytes[..2], [0x1f, 0x8b]);
+            assert_eq!(bytes != new, compressed);
+            let again = Artifact::Composed(composed);
+            assert_eq!(layers(&again).await.len(), 2, "the template is untouched");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_composed_artifact_comes_apart_again() {
+        let blob = Blob::from_bytes("application/x-tar", Bytes::from_static(b"\x1f\x8bother"));
+        let (cx, _, output, _) = there_and_back(Some(blob)).await;
+        let cx = cx.sibling("again");
+        let output = run(&cx, OciToTar::TYPE, json!({"data": output["data"]})).await;
+        let mut output = output.expect("apart");
+        assert_eq!(bytes(&cx, &output["data"]).await, &b"\x1f\x8bother"[..]);
+        output["data"] = json!(
+            cx.sibling("third")
+                .offer("data", Blob::from_bytes("x/y", "third"))
+        );
+        let artifact = run(&cx, TarToOci::TYPE, output).await.expect("together");
+        let Content::Artifact(Artifact::Composed(composed)) = content(&cx, &artifact["data"]).await
+        else {
+            panic!("a deferred artifact");
+        };
+        assert_eq!(composed.dropped, [0]);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_artifact_is_refused() {
+        let cx = surroundings("x");
+        let data = cx.offer("in", Blob::from_bytes("text/plain", "x"));
+        for step_type in [OciToTar::TYPE, LocalBlobToOci::TYPE] {
+            let error = run(&cx, step_type, json!({"data": data}))
+                .await
+                .expect_err("refused");
+            assert!(
+                error.to_string().contains("`text/plain` is neither"),
+                "{error}"
+            );
+            assert_eq!(error.field.as_deref(), Some("data"));
+        }
+    }
+}

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::convert::DataOutput;
-use crate::image::{artifact, glob};
+use crate::image::{artifact, glob, is_runnable};
 use crate::overlay::Overlay;
 use crate::resource::{resources, resources_mut};
 
@@ -415,15 +415,163 @@ impl Work {
             let error = Error::invalid("no layer would be left");
             return Err(StepError::at("data", error));
         }
-        let config = manifest
-            .config
-            .as_ref()
-            .map(|config| config.media_type.as_str());
-        self.runnable |= !gone.is_empty()
-            && matches!(
-                config,
-                Some(media_type::OCI_CONFIG | "application/vnd.docker.container.image.v1+json")
-            );
+        self.runnable |= !gone.is_empty() && is_runnable(manifest);
         Ok(gone.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ocm_content::Content;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{content, layers, put, put_manifest, run, store, surroundings};
+
+    async fn check_resources(mut spec: Json, expected: Result<&[&str], &str>) {
+        let descriptor = json!({"component": {"name": "acme.org/x", "version": "1", "resources": [
+            {"name": "image", "type": "ociImage", "labels": [{"name": "tier", "value": 1}]},
+            {"name": "chart", "type": "helmChart", "relation": "local"},
+            {"name": "image-debug", "type": "ociImage"},
+        ], "other": [1]}, "signatures": []});
+        spec["componentDescriptor"] = descriptor.clone();
+        let result = run(&surroundings("f"), FilterResource::TYPE, spec.clone()).await;
+        match (result, expected) {
+            (Ok(output), Ok(names)) => {
+                let kept = output["resources"].as_array().expect("a list");
+                let found: Vec<&str> = kept.iter().filter_map(|it| it["name"].as_str()).collect();
+                assert_eq!(found, names, "{spec}");
+                assert_eq!(
+                    output["removed"].as_array().map(Vec::len),
+                    Some(3 - names.len())
+                );
+                let mut wanted = descriptor;
+                wanted["component"]["resources"] = output["resources"].clone();
+                assert_eq!(output["descriptor"], wanted);
+            }
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (result, expected) => panic!("{spec}: {result:?}, expected {expected:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn resources_stay_when_everything_holds() {
+        for (spec, expected) in [
+            (
+                json!({"where": "resource.type == 'ociImage'"}),
+                Ok(&["image", "image-debug"][..]),
+            ),
+            (
+                json!({"where": "resource.name.endsWith(component.name)"}),
+                Ok(&[]),
+            ),
+            (json!({"type": "*Chart"}), Ok(&["chart"])),
+            (
+                json!({"type": "ociImage", "name": "*-debug"}),
+                Ok(&["image-debug"]),
+            ),
+            (json!({"labels": {"tier": 1}}), Ok(&["image"])),
+            (json!({"labels": {"tier": "1"}}), Ok(&[])),
+            (json!({}), Err("nothing says")),
+            (
+                json!({"where": "resource.typ == 'x'"}),
+                Err("resource `image`"),
+            ),
+            (
+                json!({"where": "resource.name"}),
+                Err("neither true nor false"),
+            ),
+            (json!({"where": "resource. =="}), Err("spec.where: at byte")),
+            (json!({"when": "x"}), Err("unknown field `when`")),
+        ] {
+            check_resources(spec, expected).await;
+        }
+    }
+
+    const CONFIG: (&str, &str) = ("application/vnd.acme.config", "{}");
+
+    #[tokio::test]
+    async fn layers_go_in_all_manifests_of_an_index() {
+        let cx = surroundings("f");
+        let store = store();
+        let layer = |kind: &'static str| (kind, Bytes::from_static(kind.as_bytes()));
+        let a = put(
+            &store,
+            CONFIG,
+            &[layer("a/x"), layer("a/debug"), layer("b/y")],
+        )
+        .await;
+        let b = put(&store, CONFIG, &[layer("b/y")]).await;
+        let index = Manifest::index(vec![a.root.clone(), b.root.clone()]);
+        let index = put_manifest(&store, index).await;
+        let data = cx.offer("in", Artifact::Stored(index.clone()));
+        for (spec, expected) in [
+            (
+                json!({"remove": {"mediaTypes": ["a/*"]}}),
+                Some(vec![vec!["b/y"], vec!["b/y"]]),
+            ),
+            (
+                json!({"remove": {"annotations": {"n": "1"}}}),
+                Some(vec![vec!["a/x", "b/y"], vec!["b/y"]]),
+            ),
+            (
+                json!({"keep": {"mediaTypes": ["?/y", "a/x"]}}),
+                Some(vec![vec!["a/x", "b/y"], vec!["b/y"]]),
+            ),
+            (json!({"remove": {"mediaTypes": ["none"]}}), None),
+        ] {
+            let mut spec = spec;
+            spec["data"] = json!(data);
+            let output = run(&cx, FilterLayers::TYPE, spec.clone())
+                .await
+                .expect("filters");
+            let Content::Artifact(Artifact::Stored(found)) = content(&cx, &output["data"]).await
+            else {
+                panic!("an artifact with a root");
+            };
+            let Some(expected) = expected else {
+                assert_eq!(found.root, index.root);
+                continue;
+            };
+            assert_eq!(output["data"]["digest"], found.root.digest.to_string());
+            assert_ne!(found.store.location(), store.location());
+            let raw = found
+                .store
+                .manifest(&found.root.digest.to_string())
+                .await
+                .expect("index");
+            let children = raw.parse().expect("parses").manifests.expect("children");
+            assert_eq!(children[1], b.root, "what loses nothing keeps its digest");
+            let mut types = Vec::new();
+            for root in children {
+                let child = Artifact::Stored(Stored {
+                    root,
+                    ..found.clone()
+                });
+                types.push(
+                    layers(&child)
+                        .await
+                        .into_iter()
+                        .map(|it| it.media_type)
+                        .collect::<Vec<_>>(),
+                );
+            }
+            assert_eq!(types, expected, "{spec}");
+        }
+        for (spec, part) in [
+            (
+                json!({"remove": {"mediaTypes": ["*"]}}),
+                "no layer would be left",
+            ),
+            (json!({"remove": {}}), "nothing is said"),
+            (json!({"remove": {"mediaTypes": ["[z"]}}), "no pattern"),
+            (json!({}), "either"),
+        ] {
+            let mut spec = spec;
+            spec["data"] = json!(data);
+            let error = run(&cx, FilterLayers::TYPE, spec).await.expect_err(part);
+            assert!(error.to_string().contains(part), "{error}");
+        }
     }
 }

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 const INDEX_DEPTH: usize = 4;
 /// Most layers or manifests that are listed in a message.
 const LISTED: usize = 8;
+/// The config of a Docker image.
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// Which layer of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -178,10 +180,7 @@ impl Image {
 
     /// Is it an image to be run, whose config lists the digests of its layers?
     pub(crate) fn is_runnable(&self) -> bool {
-        matches!(
-            self.config_type(),
-            Some(media_type::OCI_CONFIG | "application/vnd.docker.container.image.v1+json")
-        )
+        is_runnable(&self.manifest)
     }
 
     fn config_type(&self) -> Option<&str> {
@@ -224,6 +223,17 @@ async fn single(stored: &Stored) -> Result<(Descriptor, RawManifest), Error> {
         "{} nests indexes more than {INDEX_DEPTH} levels deep",
         stored.root.digest
     )))
+}
+
+/// Is it an image to be run, whose config lists the digests of its layers?
+pub(crate) fn is_runnable(manifest: &Manifest) -> bool {
+    matches!(
+        manifest
+            .config
+            .as_ref()
+            .map(|config| config.media_type.as_str()),
+        Some(media_type::OCI_CONFIG | DOCKER_CONFIG)
+    )
 }
 
 /// A pattern over media types and annotation values: `*` matches any characters.

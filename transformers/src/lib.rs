@@ -31,3 +31,54 @@ pub fn with_conversions(types: StepTypes) -> StepTypes {
 
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use ocm_engine::StepTypes;
+    use ocm_specs::transfer::TransferSpec;
+    use ocm_specs::yaml::{LoadOptions, Source, load};
+
+    #[test]
+    fn examples_are_specs_that_fit_their_schemas() {
+        for step_type in crate::with_conversions(StepTypes::new()).iter() {
+            let info = step_type.info();
+            let text = format!("transformations:\n{}", info.example);
+            let source = Source::new(info.name.clone(), text);
+            let document = load(&source, &LoadOptions::default()).expect(&info.name);
+            let (spec, warnings) = TransferSpec::read(&source, &document).expect(&info.name);
+            assert!(warnings.findings.is_empty(), "{warnings}");
+            let [step] = spec.steps.as_slice() else {
+                panic!("{}: one step", info.name);
+            };
+            assert!(
+                info.name == step.step_type.text || info.aliases.contains(&step.step_type.text)
+            );
+            let fields = |schema: &str| -> BTreeSet<String> {
+                match (
+                    schema,
+                    &info.spec_schema["properties"],
+                    &info.spec_schema["required"],
+                ) {
+                    ("required", _, list) => list
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|it| it.as_str().map(str::to_owned))
+                        .collect(),
+                    (_, map, _) => map
+                        .as_object()
+                        .into_iter()
+                        .flat_map(|map| map.keys().cloned())
+                        .collect(),
+                }
+            };
+            let given: BTreeSet<String> =
+                step.spec.as_map().expect("a map").keys().cloned().collect();
+            assert!(given.is_subset(&fields("properties")), "{}", info.name);
+            assert!(given.is_superset(&fields("required")), "{}", info.name);
+            assert!(info.deterministic && !info.summary.is_empty());
+        }
+    }
+}
