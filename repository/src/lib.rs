@@ -3,3 +3,8 @@
 pub mod credentials;
 pub mod ctf;
 pub mod oci;
+pub mod repository;
+
+pub use repository::{
+    ComponentVersion, Existing, Known, PreparedVersion, Published, Repository, VersionOutcome,
+};

@@ -19,19 +19,19 @@ use tempfile::TempDir;
 
 const HELLO: &str = "component-descriptors/github.com/acme.org/helloworld";
 
-fn options(access: Access) -> CtfOptions {
+pub(crate) fn options(access: Access) -> CtfOptions {
     CtfOptions {
         access,
         limits: Limits::new(LimitsConfig::default()),
     }
 }
 
-async fn open(path: &Path, access: Access) -> Arc<Ctf> {
+pub(crate) async fn open(path: &Path, access: Access) -> Arc<Ctf> {
     Ctf::open(path, options(access)).await.expect("opens")
 }
 
 /// A folder of the shared vectors; `None`, with a word about it, where there are none.
-fn vectors(path: &str) -> Option<PathBuf> {
+pub(crate) fn vectors(path: &str) -> Option<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
     let root = std::env::var_os("OCM_VECTORS").map_or(default, PathBuf::from);
     let found = root.join(path);

@@ -1,4 +1,5 @@
 //! Integration tests of the repository crate.
 
 mod ctf;
+mod mapping;
 mod oci;

@@ -1,0 +1,123 @@
+//! What the repositories of one run share.
+//!
+//! *Invariant*: all of it is a hint that saves work. A wrong or missing entry costs a request, never wrong content.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ocm_content::{ContentStore, Copier, Limits};
+use ocm_specs::descriptor::{ComponentDescriptor, Encoded};
+use ocm_specs::json::to_sorted;
+use ocm_specs::{Digest, descriptor::Encoding};
+
+/// Most bytes of descriptors that are kept as they were read: 64 MiB.
+const ORIGINALS_LIMIT: usize = 64 << 20;
+
+/// Knowledge of one run, and the copier that its repositories use.
+#[derive(Debug)]
+pub struct Known {
+    copier: Copier,
+    limits: Arc<Limits>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sizes: BTreeMap<Digest, u64>,
+    present: BTreeMap<String, BTreeSet<Digest>>,
+    originals: BTreeMap<Digest, Encoded>,
+    original_bytes: usize,
+}
+
+impl Known {
+    /// Knows nothing yet.
+    pub fn new(copier: Copier, limits: Arc<Limits>) -> Arc<Self> {
+        Arc::new(Self {
+            copier,
+            limits,
+            state: Mutex::default(),
+        })
+    }
+
+    /// The copier of the run.
+    pub fn copier(&self) -> &Copier {
+        &self.copier
+    }
+
+    /// The limits of the run.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// The length in bytes of a blob or manifest that was read about or written in this run.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        self.lock().sizes.get(digest).copied()
+    }
+
+    /// A length that a manifest states. What was measured counts more.
+    pub(super) fn note_stated_size(&self, digest: &Digest, size: u64) {
+        self.lock().sizes.entry(digest.clone()).or_insert(size);
+    }
+
+    /// `store` has the content, and this is its length.
+    pub(super) fn note_present(&self, store: &dyn ContentStore, digest: &Digest, size: u64) {
+        let mut state = self.lock();
+        state.sizes.insert(digest.clone(), size);
+        state
+            .present
+            .entry(store.location())
+            .or_default()
+            .insert(digest.clone());
+    }
+
+    /// Was the content seen in `store` in this run?
+    pub(super) fn is_present(&self, store: &dyn ContentStore, digest: &Digest) -> bool {
+        self.lock()
+            .present
+            .get(&store.location())
+            .is_some_and(|digests| digests.contains(digest))
+    }
+
+    /// Remembers the bytes a descriptor was read from, where writing it anew would give others.
+    pub(super) fn note_original(&self, descriptor: &ComponentDescriptor) {
+        let Some(original) = descriptor.original() else {
+            return;
+        };
+        let sorted = to_sorted(descriptor.document());
+        if original.media_type == Encoding::Json.media_type()
+            && *original.bytes == *sorted.as_bytes()
+        {
+            return;
+        }
+        let mut state = self.lock();
+        let bytes = state.original_bytes + original.bytes.len();
+        if bytes <= ORIGINALS_LIMIT
+            && state
+                .originals
+                .insert(Digest::sha256(sorted.as_bytes()), original.clone())
+                .is_none()
+        {
+            state.original_bytes = bytes;
+        }
+    }
+
+    /// Gives a descriptor that passed through the run as JSON the bytes back that it was read from.
+    pub(super) fn restore_original(&self, descriptor: &ComponentDescriptor) -> ComponentDescriptor {
+        let mut descriptor = descriptor.clone();
+        if descriptor.original().is_some() {
+            return descriptor;
+        }
+        let key = Digest::sha256(to_sorted(descriptor.document()).as_bytes());
+        let original = self.lock().originals.get(&key).cloned();
+        if let Some(original) = original
+            && let Ok(read) = ComponentDescriptor::decode(&original.media_type, original.bytes)
+        {
+            descriptor.adopt_original(&read);
+        }
+        descriptor
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

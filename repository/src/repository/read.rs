@@ -1,0 +1,401 @@
+//! Reading component versions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt, stream};
+use ocm_content::{
+    Access as Opening, Artifact, Blob, ByteStream, Content, ContentStore, Error, ErrorKind, Host,
+    RawManifest, Result, Source, Stored,
+};
+use ocm_specs::Digest;
+use ocm_specs::descriptor::{ComponentDescriptor, DESCRIPTOR_LIMIT, Element, Encoding};
+use ocm_specs::media_type::{OCTET_STREAM, is_index};
+use ocm_specs::names::is_version;
+use ocm_specs::oci::{Descriptor, Manifest};
+
+use super::layout::{
+    ComponentConfig, DESCRIPTOR_MARK, annotated_version, is_component_config, local_digests,
+};
+use super::{Repository, tag_of};
+
+/// Largest config blob that is read, in bytes. It holds one link.
+const CONFIG_LIMIT: u64 = 64 << 10;
+
+/// A component version that was read: its descriptor, and where its content is.
+#[derive(Clone, Debug)]
+pub struct ComponentVersion {
+    /// The descriptor.
+    pub descriptor: ComponentDescriptor,
+    /// What the version's tag names: the component's manifest, or the index around it.
+    pub root: RawManifest,
+    /// The repository it was read from.
+    pub repository: Repository,
+    store: Arc<dyn ContentStore>,
+    layers: Vec<Descriptor>,
+    /// Artifacts beside the component's manifest, in the index form.
+    artifacts: Vec<Descriptor>,
+}
+
+impl Repository {
+    /// Reads a component version.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is none, [`ErrorKind::Mismatch`] when something else lies in its place,
+    /// [`ErrorKind::Invalid`] when it is malformed, besides what the store gives.
+    pub async fn get(&self, component: &str, version: &str) -> Result<ComponentVersion> {
+        let found = async {
+            let store = self.store(component)?;
+            let root = store.manifest(&tag_of(version)).await?;
+            self.open(store, component, version, root).await
+        };
+        found
+            .await
+            .map_err(|error| self.blame(component, version, error))
+    }
+
+    /// Reads a component version whose root manifest must have that digest. Without a version, whatever the digest names.
+    ///
+    /// # Errors
+    /// Those of [`Self::get`]; [`ErrorKind::Mismatch`] when the tag names another manifest.
+    pub async fn get_pinned(
+        &self,
+        component: &str,
+        version: Option<&str>,
+        digest: &Digest,
+    ) -> Result<ComponentVersion> {
+        let found = async {
+            let store = self.store(component)?;
+            // By digest, so that a tag that moves between two requests makes no difference.
+            let root = store.manifest(&digest.to_string()).await?;
+            if let Some(version) = version {
+                let tagged = store.resolve(&tag_of(version)).await?;
+                if tagged.digest != *digest {
+                    return Err(Error::mismatch(format!(
+                        "the version is {}, expected {digest}",
+                        tagged.digest
+                    )));
+                }
+            }
+            let version = version.unwrap_or_default();
+            self.open(store, component, version, root).await
+        };
+        let named = digest.short();
+        found
+            .await
+            .map_err(|error| self.blame(component, version.unwrap_or(&named), error))
+    }
+
+    /// Like [`Self::get`], but `None` when there is no such version.
+    ///
+    /// # Errors
+    /// Those of [`Self::get`] but [`ErrorKind::NotFound`] of the version itself.
+    pub async fn find(&self, component: &str, version: &str) -> Result<Option<ComponentVersion>> {
+        let found = async {
+            let store = self.store(component)?;
+            let root = match store.manifest(&tag_of(version)).await {
+                Ok(root) => root,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            self.open(store, component, version, root).await.map(Some)
+        };
+        found
+            .await
+            .map_err(|error| self.blame(component, version, error))
+    }
+
+    /// Takes a root manifest apart and reads the descriptor.
+    pub(super) async fn open(
+        &self,
+        store: Arc<dyn ContentStore>,
+        component: &str,
+        version: &str,
+        root: RawManifest,
+    ) -> Result<ComponentVersion> {
+        let document = root.parse()?;
+        let (manifest, artifacts) = if is_index(&root.media_type) {
+            let (own, artifacts) = split_index(&document)?;
+            (
+                store.manifest(&own.digest.to_string()).await?.parse()?,
+                artifacts,
+            )
+        } else {
+            (document, Vec::new())
+        };
+        let descriptor = read_descriptor(store.as_ref(), &manifest).await?;
+        check_names(&descriptor, component, version)?;
+        let layers = manifest.layers.unwrap_or_default();
+        for link in layers.iter().chain(&artifacts) {
+            self.0.known.note_stated_size(&link.digest, link.size);
+        }
+        self.0.known.note_original(&descriptor);
+        Ok(ComponentVersion {
+            descriptor,
+            root,
+            repository: self.clone(),
+            store,
+            layers,
+            artifacts,
+        })
+    }
+
+    /// The version that a tag holds: by annotation, else by descriptor. `None` for what is no version of `component`.
+    pub(super) async fn version_behind(
+        &self,
+        store: &Arc<dyn ContentStore>,
+        component: &str,
+        tag: &str,
+    ) -> Result<Option<String>> {
+        let root = match store.manifest(tag).await {
+            Ok(root) => root,
+            // The tag went away since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Ok(document) = root.parse() else {
+            return Ok(None);
+        };
+        if let Some((name, version)) = annotated_version(&document) {
+            return Ok((name == component).then(|| version.to_owned()));
+        }
+        let is_component = document
+            .config
+            .as_ref()
+            .is_some_and(|config| is_component_config(&config.media_type));
+        if !is_component {
+            return Ok(None);
+        }
+        let descriptor = read_descriptor(store.as_ref(), &document).await?;
+        Ok((descriptor.name() == component).then(|| descriptor.version().to_owned()))
+    }
+}
+
+impl ComponentVersion {
+    /// The store that has the component's manifest and local content.
+    pub fn store(&self) -> &Arc<dyn ContentStore> {
+        &self.store
+    }
+
+    /// The content of a resource or source that is stored beside the descriptor. Lazy: no I/O. A blob where it is a layer,
+    /// an artifact where it is a manifest of its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] when its access is no local blob, [`ErrorKind::NotFound`] when the manifest has no such
+    /// content, [`ErrorKind::Invalid`] when it is not clear which is meant.
+    pub fn local_blob(&self, element: &Element<'_>) -> Result<Content> {
+        self.local_content(element)
+            .map_err(|error| error.context(format!("{} `{}`", element.kind(), element.identity())))
+            .map_err(|error| {
+                self.repository
+                    .blame(self.descriptor.name(), self.descriptor.version(), error)
+            })
+    }
+
+    fn local_content(&self, element: &Element<'_>) -> Result<Content> {
+        let access = element
+            .access()
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        let local = access.local_blob().ok_or_else(|| {
+            Error::unsupported("its content is not stored beside the component descriptor")
+        })?;
+        let digests = local_digests(local.local_reference)?;
+        if let [digest] = digests.as_slice() {
+            return self.one_content(digest, local.media_type);
+        }
+        let parts = digests
+            .iter()
+            .map(|digest| self.layer(digest, None))
+            .collect::<Result<Vec<Blob>>>()?;
+        Ok(joined(parts, local.media_type.unwrap_or(OCTET_STREAM)).into())
+    }
+
+    fn one_content(&self, digest: &Digest, media_type: Option<&str>) -> Result<Content> {
+        let artifact = self.artifacts.iter().find(|link| link.digest == *digest);
+        let is_layer = self.layers.iter().any(|link| link.digest == *digest);
+        match artifact {
+            Some(_) if is_layer => Err(Error::invalid(format!(
+                "local reference {digest} names both a layer and an artifact"
+            ))),
+            Some(link) => Ok(Artifact::Stored(Stored {
+                root: link.clone(),
+                store: self.store.clone(),
+                tag: None,
+            })
+            .into()),
+            None => self.layer(digest, media_type).map(Content::from),
+        }
+    }
+
+    /// The layer of that digest. Layers that share one have the same bytes, so the first will do.
+    fn layer(&self, digest: &Digest, media_type: Option<&str>) -> Result<Blob> {
+        let link = self
+            .layers
+            .iter()
+            .find(|link| link.digest == *digest)
+            .ok_or_else(|| {
+                Error::not_found(format!(
+                    "the manifest has no layer {digest}, which the local reference names"
+                ))
+            })?;
+        let mut blob = self.store.fetch(link);
+        if let Some(media_type) = media_type {
+            media_type.clone_into(&mut blob.media_type);
+        }
+        Ok(blob)
+    }
+}
+
+/// Which entry of an index is the component's manifest, and which are artifacts: the one that is marked, else the first.
+fn split_index(index: &Manifest) -> Result<(Descriptor, Vec<Descriptor>)> {
+    let mut children: Vec<Descriptor> = index.children().cloned().collect();
+    let marked: Vec<usize> = children
+        .iter()
+        .enumerate()
+        .filter(|(_, child)| child.annotation(DESCRIPTOR_MARK) == Some("true"))
+        .map(|(at, _)| at)
+        .collect();
+    let at = match marked.as_slice() {
+        [] if children.is_empty() => {
+            return Err(Error::invalid("an empty index is no component version"));
+        }
+        [] => 0,
+        [at] => *at,
+        _ => {
+            return Err(Error::invalid(
+                "several entries of the index are marked as component descriptor",
+            ));
+        }
+    };
+    let own = children.remove(at);
+    if is_index(&own.media_type) || !own.is_manifest() {
+        return Err(Error::invalid(format!(
+            "the index has {} where the component's manifest should be",
+            own.media_type
+        )));
+    }
+    Ok((own, children))
+}
+
+/// Follows config, then descriptor (trap T15). Where the config does not tell, the one layer with a descriptor's media
+/// type counts.
+async fn read_descriptor(
+    store: &dyn ContentStore,
+    manifest: &Manifest,
+) -> Result<ComponentDescriptor> {
+    let config = manifest
+        .config
+        .as_ref()
+        .filter(|config| is_component_config(&config.media_type))
+        .ok_or_else(|| Error::invalid("the manifest is not that of a component version"))?;
+    let bytes = store.fetch(config).read(CONFIG_LIMIT).await?;
+    let parsed: ComponentConfig = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::invalid(format!("config {}: {error}", config.digest)))?;
+    let link = match parsed.component_descriptor_layer {
+        Some(link) => Descriptor::new(link.media_type, link.digest, link.size),
+        None => only_descriptor_layer(manifest)?,
+    };
+    let bytes = store.fetch(&link).read(DESCRIPTOR_LIMIT).await?;
+    ComponentDescriptor::decode(&link.media_type, bytes.as_ref())
+        .map_err(|error| Error::invalid(error.to_string()))
+}
+
+fn only_descriptor_layer(manifest: &Manifest) -> Result<Descriptor> {
+    let mut layers = manifest
+        .layers
+        .iter()
+        .flatten()
+        .filter(|layer| Encoding::of(&layer.media_type).is_some());
+    match (layers.next(), layers.next()) {
+        (Some(layer), None) => Ok(layer.clone()),
+        _ => Err(Error::invalid(
+            "neither config nor layers tell which layer is the component descriptor",
+        )),
+    }
+}
+
+/// What was found must be what was asked for. A name that is no version (`latest`) may stand for any.
+fn check_names(descriptor: &ComponentDescriptor, component: &str, version: &str) -> Result<()> {
+    if descriptor.name() != component {
+        return Err(Error::mismatch(format!(
+            "the component descriptor there is that of {}",
+            descriptor.name()
+        )));
+    }
+    if !is_version(version) || descriptor.version() == version {
+        return Ok(());
+    }
+    let found = descriptor.version();
+    // Two versions may share a tag, since `+` and `.build-` become the same.
+    if tag_of(found) == tag_of(version) {
+        return Err(Error::not_found(format!(
+            "the tag `{}` holds version {found}",
+            tag_of(version)
+        )));
+    }
+    Err(Error::mismatch(format!(
+        "the component descriptor there is that of version {found}"
+    )))
+}
+
+/// Blobs one after the other as one.
+fn joined(parts: Vec<Blob>, media_type: &str) -> Blob {
+    let size = parts.iter().map(|part| part.size).sum::<Option<u64>>();
+    let mut blob = Blob::new(media_type, Arc::new(Joined(parts)));
+    blob.size = size;
+    blob
+}
+
+/// Several layers that v1 made of one blob.
+#[derive(Debug)]
+struct Joined(Vec<Blob>);
+
+impl Source for Joined {
+    fn open(&self, offset: u64) -> BoxFuture<'static, Result<ByteStream>> {
+        let parts = self.0.clone();
+        Box::pin(async move {
+            let mut skip = offset;
+            let mut opened: Vec<(Blob, u64)> = Vec::new();
+            for part in parts {
+                let size = part.size.unwrap_or(0);
+                if opened.is_empty() && skip >= size && size > 0 {
+                    skip -= size;
+                    continue;
+                }
+                let from = if opened.is_empty() { skip } else { 0 };
+                opened.push((part, from));
+            }
+            let stream = stream::iter(opened.into_iter().map(Ok::<_, Error>))
+                .and_then(|(part, from)| async move {
+                    // Whole parts are verified by their own digests.
+                    if from == 0 {
+                        part.open().await
+                    } else {
+                        part.open_at(from).await
+                    }
+                })
+                .try_flatten();
+            Ok(stream.map(|chunk: Result<Bytes>| chunk).boxed() as ByteStream)
+        })
+    }
+
+    fn access(&self) -> Opening {
+        if self
+            .0
+            .iter()
+            .all(|part| part.access() == Opening::Reopenable)
+        {
+            Opening::Reopenable
+        } else {
+            Opening::Once
+        }
+    }
+
+    fn hosts(&self) -> Vec<Host> {
+        let mut hosts: Vec<Host> = self.0.iter().flat_map(Blob::hosts).collect();
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    }
+}

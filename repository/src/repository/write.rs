@@ -1,0 +1,542 @@
+//! Writing component versions, in two phases: content and everything unnamed first, then the one manifest under its tag.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use ocm_content::{Blob, Content, ContentStore, Error, ErrorKind, RawManifest, Result};
+use ocm_specs::access::{Access, local_blob};
+use ocm_specs::descriptor::{
+    ComponentDescriptor, DigestSpec, Element, ElementKind, updated_digest,
+};
+use ocm_specs::json::spelling;
+use ocm_specs::media_type::{COMPONENT_CONFIG, OCTET_STREAM, is_artifact_archive};
+use ocm_specs::normalisation::is_signed_part_equal;
+use ocm_specs::oci::Descriptor;
+use ocm_specs::reference::OciReference;
+use ocm_specs::{Algorithm, Digest, Hasher};
+use serde_json::Value;
+
+use super::layout::{Layout, LocalContent, local_contents};
+use super::read::ComponentVersion;
+use super::{CONCURRENCY, Repository, tag_of};
+
+/// What to do about a component version that is there already (contracts.md 7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Equal: nothing to do. Only unsigned data differ: update. Anything else is a conflict.
+    #[default]
+    Fail,
+    /// Replace it, unless it is equal.
+    Overwrite,
+    /// Publish manifests even if they are equal.
+    Enforce,
+    /// Leave it, whatever it is.
+    NoUpdate,
+}
+
+/// What publishing a component version came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VersionOutcome {
+    /// There was none before.
+    Created,
+    /// An equal one was there.
+    Present,
+    /// Unsigned data of one that was there changed.
+    Updated,
+    /// Another one was there and is no longer, or the same was published again.
+    Replaced,
+    /// Another one was there and was left.
+    Kept,
+}
+
+/// A published component version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// The link to the root manifest.
+    pub root: Descriptor,
+    /// How it got there.
+    pub outcome: VersionOutcome,
+}
+
+/// A component version all parts of which are at the target, but for its root.
+#[derive(Debug)]
+pub struct PreparedVersion {
+    repository: Repository,
+    store: Arc<dyn ContentStore>,
+    component: String,
+    version: String,
+    root: RawManifest,
+    outcome: VersionOutcome,
+    /// What has to be there before the root; pushed already, kept for a registry that lost it meanwhile.
+    parts: Option<Layout>,
+}
+
+impl Repository {
+    /// Stores the content of a resource or source beside the descriptor of `component` and returns the element with its new
+    /// access and digest. Nothing becomes visible under a name: that is [`Self::prepare_version`]'s part.
+    ///
+    /// Blobs become layers, artifacts become manifests of their own. The rest of the element stays as it is, an existing
+    /// digest triple included while its value holds; `globalAccess` goes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for an element that is none, besides what reading and storing give.
+    pub async fn prepare_local_blob(
+        &self,
+        component: &str,
+        kind: ElementKind,
+        element: &Value,
+        content: &Content,
+    ) -> Result<Value> {
+        let view = Element::new(kind, element, "");
+        let prepared = async {
+            if !element.is_object() {
+                return Err(Error::invalid(format!("the {kind} is no object")));
+            }
+            let store = self.store(component)?;
+            match content {
+                Content::Blob(blob) => self.store_blob(&store, &view, blob).await,
+                Content::Artifact(artifact) => {
+                    let copier = self.0.known.copier();
+                    let (root, warnings) = copier.copy(artifact, &store, None).await?;
+                    for warning in warnings {
+                        tracing::warn!(element = view.name(), "{warning}");
+                    }
+                    self.0
+                        .known
+                        .note_present(store.as_ref(), &root.digest, root.size);
+                    let digest = root_digest(store.as_ref(), &view, &root).await?;
+                    Ok(updated(&view, &root.digest, &root.media_type, digest))
+                }
+            }
+        };
+        prepared.await.map_err(|error| {
+            error.context(format!(
+                "store {kind} `{}` of {component} in {}",
+                view.name(),
+                self.location()
+            ))
+        })
+    }
+
+    async fn store_blob(
+        &self,
+        store: &Arc<dyn ContentStore>,
+        element: &Element<'_>,
+        blob: &Blob,
+    ) -> Result<Value> {
+        let old_access = element.access().ok();
+        let stated = old_access
+            .as_ref()
+            .and_then(Access::local_blob)
+            .and_then(|local| local.media_type);
+        let media_type = match stated {
+            Some(stated) if blob.media_type == OCTET_STREAM => stated,
+            _ => blob.media_type.as_str(),
+        };
+        let pushed = self.0.known.copier().push(blob, store).await?.descriptor;
+        self.0
+            .known
+            .note_present(store.as_ref(), &pushed.digest, pushed.size);
+        let digest = blob_digest(store.as_ref(), element, &pushed, media_type).await?;
+        Ok(updated(element, &pushed.digest, media_type, digest))
+    }
+
+    /// The root manifest that this program would publish for `descriptor`, where the lengths of all local content are known
+    /// from what was read or written in this run; `None` where one is not. No I/O.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for malformed accesses.
+    pub fn predict(&self, descriptor: &ComponentDescriptor) -> Result<Option<RawManifest>> {
+        let descriptor = self.0.known.restore_original(descriptor);
+        let contents = local_contents(&descriptor)?;
+        let layout = Layout::new(&descriptor, &contents, |digest| self.0.known.size(digest));
+        Ok(layout.map(|layout| layout.root().clone()))
+    }
+
+    /// Is exactly this component version here, written by this program? One request. `None` where that can't be told
+    /// beforehand.
+    ///
+    /// # Errors
+    /// What the store gives.
+    pub async fn is_published(&self, descriptor: &ComponentDescriptor) -> Result<Option<bool>> {
+        let Some(root) = self.predict(descriptor)? else {
+            return Ok(None);
+        };
+        let store = self.store(descriptor.name())?;
+        let found = resolve(store.as_ref(), &tag_of(descriptor.version())).await?;
+        Ok(Some(found.is_some_and(|found| found.digest == root.digest)))
+    }
+
+    /// Brings everything of a component version here but its tag. All local content must be here already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when local content is missing, [`ErrorKind::Conflict`] when another version is there and
+    /// `existing` does not allow to replace it, besides what the store gives.
+    pub async fn prepare_version(
+        &self,
+        descriptor: &ComponentDescriptor,
+        existing: Existing,
+    ) -> Result<PreparedVersion> {
+        self.prepare_version_unnamed(descriptor, existing)
+            .await
+            .map_err(|error| self.blame(descriptor.name(), descriptor.version(), error))
+    }
+
+    async fn prepare_version_unnamed(
+        &self,
+        descriptor: &ComponentDescriptor,
+        existing: Existing,
+    ) -> Result<PreparedVersion> {
+        let known = &self.0.known;
+        let descriptor = known.restore_original(descriptor);
+        let store = self.store(descriptor.name())?;
+        let contents = local_contents(&descriptor)?;
+        let tag = tag_of(descriptor.version());
+        let prepared = |root, outcome, parts| PreparedVersion {
+            repository: self.clone(),
+            store: store.clone(),
+            component: descriptor.name().to_owned(),
+            version: descriptor.version().to_owned(),
+            root,
+            outcome,
+            parts,
+        };
+        let layout = Layout::new(&descriptor, &contents, |digest| known.size(digest));
+        let tagged = resolve(store.as_ref(), &tag).await?;
+        // The usual second run ends here, after one request.
+        if let (Some(layout), Some(tagged)) = (&layout, &tagged)
+            && layout.root().digest == tagged.digest
+            && existing != Existing::Enforce
+        {
+            let root = layout.root().clone();
+            return Ok(prepared(root, VersionOutcome::Present, None));
+        }
+        let outcome = match tagged {
+            None => VersionOutcome::Created,
+            Some(_) => {
+                let root = store.manifest(&tag).await?;
+                match self.compare(&store, &descriptor, &root, existing).await? {
+                    outcome @ (VersionOutcome::Present | VersionOutcome::Kept) => {
+                        return Ok(prepared(root, outcome, None));
+                    }
+                    outcome => outcome,
+                }
+            }
+        };
+        self.check_contents(&store, &contents).await?;
+        let layout = match Layout::new(&descriptor, &contents, |digest| known.size(digest)) {
+            Some(layout) => layout,
+            None => {
+                return Err(Error::internal(
+                    "the length of local content is not known after it was checked",
+                ));
+            }
+        };
+        self.push_parts(&store, &layout).await?;
+        Ok(prepared(layout.root().clone(), outcome, Some(layout)))
+    }
+
+    /// What the version that is there means for the new one.
+    async fn compare(
+        &self,
+        store: &Arc<dyn ContentStore>,
+        new: &ComponentDescriptor,
+        root: &RawManifest,
+        existing: Existing,
+    ) -> Result<VersionOutcome> {
+        match existing {
+            Existing::NoUpdate => return Ok(VersionOutcome::Kept),
+            Existing::Overwrite | Existing::Enforce => return Ok(VersionOutcome::Replaced),
+            Existing::Fail => {}
+        }
+        let found: Result<ComponentVersion> = self
+            .open(store.clone(), new.name(), new.version(), root.clone())
+            .await;
+        let conflict = |why: String| {
+            Error::new(ErrorKind::Conflict, why)
+                .with_hint("replace it with --overwrite, or leave it with --no-update")
+        };
+        match found {
+            Ok(old) if old.descriptor == *new => Ok(VersionOutcome::Present),
+            Ok(old) if is_signed_part_equal(&old.descriptor, new) => Ok(VersionOutcome::Updated),
+            Ok(_) => Err(conflict(
+                "another one with different signed data is there already".to_owned(),
+            )),
+            Err(error) if is_passing(&error) => Err(error),
+            Err(error) => Err(conflict(format!(
+                "something else is there already ({error})"
+            ))),
+        }
+    }
+
+    /// All local content must be here, and its length known.
+    async fn check_contents(
+        &self,
+        store: &Arc<dyn ContentStore>,
+        contents: &[LocalContent],
+    ) -> Result<()> {
+        let known = &self.0.known;
+        stream::iter(contents)
+            .map(Ok)
+            .try_for_each_concurrent(CONCURRENCY, |content| async move {
+                if known.is_present(store.as_ref(), &content.digest) {
+                    return Ok(());
+                }
+                let size = self
+                    .find_content(store, content)
+                    .await
+                    .map_err(|error| error.context(content.named()))?;
+                known.note_present(store.as_ref(), &content.digest, size);
+                Ok(())
+            })
+            .await
+    }
+
+    /// The length of content that is here.
+    async fn find_content(
+        &self,
+        store: &Arc<dyn ContentStore>,
+        content: &LocalContent,
+    ) -> Result<u64> {
+        let missing = || {
+            Error::not_found(format!(
+                "its local content {} is not in {}",
+                content.digest,
+                store.location()
+            ))
+            .with_hint("store the content before the component version")
+        };
+        if content.is_artifact() {
+            let found = resolve(store.as_ref(), &content.digest.to_string()).await?;
+            return found.map(|found| found.size).ok_or_else(missing);
+        }
+        let size = self.0.known.size(&content.digest);
+        let link = Descriptor::new(
+            content.media_type.clone(),
+            content.digest.clone(),
+            size.unwrap_or(0),
+        );
+        if !store.exists(&link).await? {
+            return Err(missing());
+        }
+        match size {
+            Some(size) => Ok(size),
+            // Nobody told the length: content that an earlier run brought. Reading tells, and verifies.
+            None => measure(&store.fetch(&link), &content.digest).await,
+        }
+    }
+
+    async fn push_parts(&self, store: &Arc<dyn ContentStore>, layout: &Layout) -> Result<()> {
+        let copier = self.0.known.copier();
+        let descriptor = Blob::from_bytes(
+            layout.descriptor.media_type.clone(),
+            Bytes::from_owner(layout.descriptor.bytes.clone()),
+        );
+        copier.push(&descriptor, store).await?;
+        let config = Blob::from_bytes(COMPONENT_CONFIG, layout.config.clone());
+        copier.push(&config, store).await?;
+        if layout.index.is_some() {
+            store.put_manifest(&layout.manifest, None).await?;
+        }
+        Ok(())
+    }
+}
+
+impl PreparedVersion {
+    /// The link to the root manifest.
+    pub fn root(&self) -> Descriptor {
+        self.root.descriptor()
+    }
+
+    /// What publishing will come to.
+    pub fn outcome(&self) -> VersionOutcome {
+        self.outcome
+    }
+
+    /// The repository it goes to.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Puts the root manifest under the version's tag. May be repeated.
+    ///
+    /// # Errors
+    /// What the store gives. A store that lost descriptor or config since they were pushed gets them once more.
+    pub async fn publish(&self) -> Result<Published> {
+        self.publish_unnamed()
+            .await
+            .map_err(|error| self.repository.blame(&self.component, &self.version, error))
+    }
+
+    async fn publish_unnamed(&self) -> Result<Published> {
+        if let Some(parts) = &self.parts {
+            let tag = tag_of(&self.version);
+            let put = self.store.put_manifest(&self.root, Some(&tag)).await;
+            match put {
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
+                    self.repository.restore_parts(&self.store, parts).await?;
+                    self.store.put_manifest(&self.root, Some(&tag)).await?;
+                }
+                put => put?,
+            }
+        }
+        Ok(Published {
+            root: self.root.descriptor(),
+            outcome: self.outcome,
+        })
+    }
+}
+
+impl Repository {
+    /// Pushes without trusting what this run remembers.
+    async fn restore_parts(&self, store: &Arc<dyn ContentStore>, layout: &Layout) -> Result<()> {
+        let descriptor = Blob::from_bytes(
+            layout.descriptor.media_type.clone(),
+            Bytes::from_owner(layout.descriptor.bytes.clone()),
+        );
+        store.push(&descriptor, &[]).await?;
+        let config = Blob::from_bytes(COMPONENT_CONFIG, layout.config.clone());
+        store.push(&config, &[]).await?;
+        if layout.index.is_some() {
+            store.put_manifest(&layout.manifest, None).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Errors that say nothing about what is stored.
+fn is_passing(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Cancelled | ErrorKind::Io
+    )
+}
+
+async fn resolve(store: &dyn ContentStore, reference: &str) -> Result<Option<Descriptor>> {
+    match store.resolve(reference).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads content of unknown length to its end.
+async fn measure(blob: &Blob, digest: &Digest) -> Result<u64> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    let mut size = 0;
+    let mut chunks = blob.open_at(0).await?;
+    while let Some(chunk) = chunks.try_next().await? {
+        hasher.update(&chunk);
+        size += chunk.len() as u64;
+    }
+    if hasher.finish() != *digest {
+        return Err(Error::mismatch(format!("content is not {digest}")));
+    }
+    Ok(size)
+}
+
+/// The element with new access and digest; everything else as it was.
+fn updated(
+    element: &Element<'_>,
+    digest: &Digest,
+    media_type: &str,
+    triple: Option<DigestSpec>,
+) -> Value {
+    let access = local_blob(
+        &digest.to_string(),
+        media_type,
+        reference_name(element).as_deref(),
+    );
+    let mut value = element.value().clone();
+    if let Some(fields) = value.as_object_mut() {
+        let key = spelling(fields, "access").to_owned();
+        fields.insert(key, access);
+        if let Some(triple) = triple {
+            let key = spelling(fields, "digest").to_owned();
+            fields.insert(key, triple.to_value());
+        }
+    }
+    value
+}
+
+/// The hint for naming the artifact later: the one that is there, or repository and tag of the image it was.
+fn reference_name(element: &Element<'_>) -> Option<String> {
+    match element.access().ok()? {
+        Access::LocalBlob(local) => local.reference_name.map(str::to_owned),
+        Access::OciArtifact { image_reference } => {
+            let reference: OciReference = image_reference.parse().ok()?;
+            let tag = reference.tag.map(|tag| format!(":{tag}"));
+            Some(reference.repository + &tag.unwrap_or_default()).filter(|name| !name.is_empty())
+        }
+        _ => None,
+    }
+}
+
+/// The digest triple of an element whose content is an artifact. Sources have none.
+async fn root_digest(
+    store: &dyn ContentStore,
+    element: &Element<'_>,
+    root: &Descriptor,
+) -> Result<Option<DigestSpec>> {
+    if element.kind() == ElementKind::Source {
+        return Ok(None);
+    }
+    let old = element.digest();
+    let wanted = algorithm(old.as_ref(), root);
+    let value = if wanted == root.digest.algorithm() {
+        root.digest.clone()
+    } else {
+        let manifest = store.manifest(&root.digest.to_string()).await?;
+        Digest::of(wanted, &manifest.bytes)
+    };
+    Ok(Some(updated_digest(old.as_ref(), &value, true)))
+}
+
+/// The digest triple of an element whose content is a blob. Sources have none.
+async fn blob_digest(
+    store: &dyn ContentStore,
+    element: &Element<'_>,
+    pushed: &Descriptor,
+    media_type: &str,
+) -> Result<Option<DigestSpec>> {
+    if element.kind() == ElementKind::Source {
+        return Ok(None);
+    }
+    let old = element.digest();
+    if let Some(old) = &old {
+        let same_bytes = element
+            .access()
+            .ok()
+            .and_then(|access| access.local_blob())
+            .is_some_and(|local| local.local_reference == pushed.digest.to_string());
+        // An archive's triple is that of the artifact inside, which the archive's own digest says nothing about.
+        if same_bytes || is_artifact_archive(media_type) {
+            return Ok(Some(old.clone()));
+        }
+    }
+    let wanted = algorithm(old.as_ref(), pushed);
+    let value = if wanted == pushed.digest.algorithm() {
+        pushed.digest.clone()
+    } else {
+        hash(&store.fetch(pushed), wanted).await?
+    };
+    Ok(Some(updated_digest(old.as_ref(), &value, false)))
+}
+
+/// The algorithm by which an old value can be compared.
+fn algorithm(old: Option<&DigestSpec>, content: &Descriptor) -> Algorithm {
+    old.filter(|old| old.digest().is_some())
+        .and_then(DigestSpec::algorithm)
+        .unwrap_or(content.digest.algorithm())
+}
+
+async fn hash(blob: &Blob, algorithm: Algorithm) -> Result<Digest> {
+    let mut hasher = Hasher::new(algorithm);
+    let mut chunks = blob.open().await?;
+    while let Some(chunk) = chunks.try_next().await? {
+        hasher.update(&chunk);
+    }
+    Ok(hasher.finish())
+}
