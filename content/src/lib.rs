@@ -19,6 +19,7 @@ pub mod meter;
 pub mod name;
 pub mod spool;
 mod store;
+pub mod tee;
 
 pub use artifact::{Artifact, Composed, Content, Part, Stored};
 pub use blob::{Access, Blob, ByteStream, Locator, Source};

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -69,7 +69,6 @@ impl Default for LimitsConfig {
 }
 
 /// The limits of one run, shared by everything that runs in it.
-#[derive(Debug)]
 pub struct Limits {
     config: LimitsConfig,
     transfers: Mutex<BTreeMap<Host, usize>>,
@@ -78,6 +77,23 @@ pub struct Limits {
     cpu: Arc<Semaphore>,
     window: Budget,
     spool: Budget,
+    idle: Mutex<Vec<Weak<dyn Evictable>>>,
+}
+
+/// Something that keeps bytes of the window for readers that may never come.
+pub(crate) trait Evictable: Send + Sync {
+    /// Gives the bytes back, unless they are in use now.
+    fn evict(&self) -> bool;
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits")
+            .field("config", &self.config)
+            .field("window", &self.window)
+            .field("spool", &self.spool)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Limits {
@@ -90,6 +106,7 @@ impl Limits {
             cpu: Arc::new(Semaphore::new(config.cpu.max(1))),
             window: Budget::new("memory for shared reads", config.window),
             spool: Budget::new("temporary files", config.spool),
+            idle: Mutex::default(),
             config,
         })
     }
@@ -178,6 +195,30 @@ impl Limits {
     /// Memory that shared reads may hold.
     pub fn window(&self) -> &Budget {
         &self.window
+    }
+
+    /// Remembers who keeps bytes of the window that others may have when they need them.
+    pub(crate) fn offer(&self, keeper: Weak<dyn Evictable>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&keeper));
+        idle.push(keeper);
+    }
+
+    /// Takes bytes of the window back from those who offered them, oldest first, until `bytes` are free. Did anyone give?
+    pub(crate) fn reclaim(&self, bytes: u64) -> bool {
+        let mut given = false;
+        while self.window.limit().saturating_sub(self.window.used()) < bytes {
+            let keeper = {
+                let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                if idle.is_empty() {
+                    break;
+                }
+                idle.remove(0)
+            };
+            // The lock is released: the last handle may be dropped here, and its owner with it.
+            given |= keeper.upgrade().is_none_or(|keeper| keeper.evict());
+        }
+        given
     }
 
     /// Bytes that temporary files may hold.

@@ -297,7 +297,10 @@ mod tests {
             }
             let reading = kept.open().await.unwrap();
             drop(kept);
-            assert_eq!(limits.window().used() + limits.spool().used(), memory + file);
+            assert_eq!(
+                limits.window().used() + limits.spool().used(),
+                memory + file
+            );
             drop(reading);
             assert_eq!((limits.window().used(), limits.spool().used()), (0, 0));
         }
