@@ -32,3 +32,4 @@ pub use memory::MemoryStores;
 pub use meter::Meter;
 pub use spool::{Spool, spool};
 pub use store::{ContentStore, MANIFEST_LIMIT, Outcome, Pushed, RawManifest, Staging, Stores};
+pub use tee::share;
