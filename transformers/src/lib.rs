@@ -6,6 +6,7 @@ pub mod attributes;
 pub mod convert;
 pub mod filter;
 mod image;
+pub mod lower;
 pub mod merge;
 mod overlay;
 mod pipe;

@@ -1,0 +1,422 @@
+//! The dialects, lowered.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use ocm_engine::{
+    Effect, Outcome, Port, StepContext, StepError, StepType, StepTypeInfo, StepTypes,
+};
+use ocm_specs::diagnostic::Diagnostics;
+use ocm_specs::transfer::{Dialect, TransferSpec};
+use ocm_specs::yaml::{LoadOptions, Source, load};
+use serde_json::{Map, Value as Json, json};
+
+use super::lower;
+
+/// A step type that has a schema and does nothing.
+struct Toy(StepTypeInfo);
+
+impl StepType for Toy {
+    fn info(&self) -> &StepTypeInfo {
+        &self.0
+    }
+
+    fn run(
+        &self,
+        _: StepContext,
+        spec: Json,
+    ) -> BoxFuture<'static, Result<Outcome<Json>, StepError>> {
+        Box::pin(async move { Ok(Outcome::new(spec)) })
+    }
+}
+
+/// Fields as words: `name!` is required, `@name` carries content.
+fn fields(words: &str) -> (Json, Vec<Port>) {
+    let (mut properties, mut required, mut ports) = (Map::new(), Vec::new(), Vec::new());
+    for word in words.split_whitespace() {
+        let name = word.trim_matches(['@', '!']).to_owned();
+        if word.ends_with('!') {
+            required.push(name.clone());
+        }
+        if word.starts_with('@') {
+            let required = word.ends_with('!');
+            ports.push(Port {
+                name: name.clone(),
+                required,
+            });
+        }
+        properties.insert(name, json!({}));
+    }
+    (
+        json!({"properties": properties, "required": required}),
+        ports,
+    )
+}
+
+fn toy(name: &str, aliases: &[&str], inputs: &str, outputs: &str) -> Toy {
+    let (spec_schema, inputs) = fields(inputs);
+    let (output_schema, outputs) = fields(outputs);
+    Toy(StepTypeInfo {
+        name: format!("{name}/v1alpha1"),
+        aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+        summary: String::new(),
+        example: String::new(),
+        effect: Effect::None,
+        deterministic: true,
+        spec_schema,
+        output_schema,
+        inputs,
+        outputs,
+    })
+}
+
+/// The conversions of this crate, and types with the schemas of those that read and write repositories.
+pub(super) fn types() -> StepTypes {
+    let mut types = crate::with_conversions(StepTypes::new());
+    let repositories = [("ctf", "filePath!"), ("oci", "baseUrl! subPath")];
+    let mut toys = vec![
+        toy(
+            "downloader.resource.oci",
+            &[],
+            "componentDescriptor! resource!",
+            "@data! resource!",
+        ),
+        toy(
+            "uploader.resource.oci",
+            &["uploader.oci/v1alpha1"],
+            "imageReference! @data! componentDescriptor resource",
+            "resource! imageReference!",
+        ),
+    ];
+    if types.get("yaml.engine.localization/v1").is_none() {
+        toys.push(toy(
+            "yaml.engine.localization",
+            &["yaml.engine.localization/v1"],
+            "@data! file mappings!",
+            "@data!",
+        ));
+    }
+    for (kind, place) in repositories {
+        let with = |rest: &str| format!("{place} {rest}");
+        toys.extend([
+            toy(
+                &format!("downloader.component.{kind}"),
+                &[],
+                &with("name! version!"),
+                "descriptor! @data!",
+            ),
+            toy(
+                &format!("downloader.localblob.{kind}"),
+                &[],
+                &with("componentDescriptor! resource!"),
+                "@data! resource!",
+            ),
+            toy(
+                &format!("uploader.localblob.{kind}"),
+                &[],
+                &with("componentDescriptor! @data! resource"),
+                "descriptor! resource!",
+            ),
+            toy(
+                &format!("uploader.component.{kind}"),
+                &[],
+                &with("@data componentDescriptor"),
+                "name version",
+            ),
+        ]);
+    }
+    for toy in toys {
+        types.add(Arc::new(toy)).expect("a name of its own");
+    }
+    types
+}
+
+pub(super) fn read(text: &str) -> TransferSpec {
+    let source = Source::new("spec.yaml", text);
+    let document = load(&source, &LoadOptions::default()).expect("yaml");
+    TransferSpec::read(&source, &document).expect("a spec").0
+}
+
+fn lowered(text: &str) -> Result<(TransferSpec, Diagnostics), Diagnostics> {
+    lower(read(text), &types())
+}
+
+/// A shared vector, or `None` with a reason printed.
+pub(super) fn vector(name: &str) -> Option<String> {
+    let root = std::env::var("OCM_VECTORS").unwrap_or_else(|_| {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors").to_owned()
+    });
+    let path = format!("{root}/{name}");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            assert!(
+                std::env::var("OCM_REQUIRE_PEERS").as_deref() != Ok("1"),
+                "{path}: {error}"
+            );
+            eprintln!("skipped: {path}: {error}");
+            None
+        }
+    }
+}
+
+const SEED: &str = r#"transformations:
+- id: constants
+  type: attributes.transformation/v1alpha1
+  spec:
+    attributes:
+      targetFilePath: ./test/localization-multi-component/archive-after-localization
+- id: downloadcomponent1
+  type: downloader.component.ctf/v1alpha1
+  spec:
+    name: github.com/acme.org/helloworld
+    version: 1.0.0
+    filePath: ./test/localization-multi-component/archive
+- id: resourcedownload1
+  type: downloader.resource.oci/v1alpha1
+  spec:
+    componentDescriptor: ${downloadcomponent1.outputs.descriptor}
+    resource:
+      name: myimage
+- id: resourceupload1
+  type: uploader.resource.oci/v1alpha1
+  spec:
+    imageReference: ghcr.io/fabianburth/images/myimage:after-localize
+    data: ${resourcedownload1.outputs.data}
+- id: resourcedownload2
+  type: downloader.resource.oci/v1alpha1
+  spec:
+    componentDescriptor: ${downloadcomponent1.descriptor}
+    resource:
+      name: mychart
+- id: ocitotar1
+  type: oci.to.tar.transformer/v1alpha1
+  spec:
+    data: ${resourcedownload2.outputs.data}
+- id: localization1
+  type: yaml.engine.localization/v1
+  spec:
+    data: ${ocitotar1.outputs.data}
+    file: "*/values.yaml"
+    mappings:
+    - path: image.repository
+      value: "${resourceupload1.resource.access.imageReference.parseRef(). registry}/${resourceupload1.resource.access.imageReference.parseRef(). repository}"
+- id: tartooci1
+  type: tar.to.oci.transformer/v1alpha1
+  spec:
+    manifest: ${ocitotar1.outputs.manifest}
+    ref: ${ocitotar1.outputs.ref}
+    configLayer: ${ocitotar1.outputs.configLayer}
+    data: ${localization1.output.data}
+- id: resourceupload2
+  type: uploader.resource.oci/v1alpha1
+  spec:
+    imageReference: ghcr.io/fabianburth/charts/myimage:after-localize
+    componentDescriptor: ${downloadcomponent1.outputs.descriptor}
+    data: ${tartooci1.outputs.data}
+- id: mergecomponent1
+  type: merge.component/v1alpha1
+  spec:
+    base: ${downloadcomponent1.output.descriptor}
+    patches:
+    - ${resourceupload1.output.resource}
+    - ${resourceupload2.output.resource}
+- id: uploadercomponentctf1
+  type: uploader.component.ctf/v1alpha1
+  spec:
+    filePath: ${constants.spec.attributes.targetFilePath}
+    componentDescriptor: ${mergecomponent1.output.descriptor}
+- id: downloadcomponent2
+  type: downloader.component.ctf/v1alpha1
+  spec:
+    name: github.com/acme.org/helloeurope
+    version: 1.0.0
+    filePath: ./test/localization-multi-component/archive
+- id: downloadresource3
+  type: downloader.localblob.ctf/v1alpha1
+  spec:
+    filePath: ${downloadcomponent2.spec.filePath}
+    resource:
+      name: helloeurope
+    componentDescriptor: ${downloadcomponent2.output.descriptor}
+- id: uploadresource3
+  type: uploader.localblob.ctf/v1alpha1
+  spec:
+    filePath: ${constants.spec.attributes.targetFilePath}
+    componentDescriptor: ${downloadcomponent2.outputs.descriptor}
+    data: ${downloadresource3.outputs.data}
+- id: uploadercomponentctf2
+  type: uploader.component.ctf/v1alpha1
+  spec:
+    filePath: ${constants.spec.attributes.targetFilePath}
+    componentDescriptor: ${uploadresource3.outputs.descriptor}
+"#;
+
+/// Equal documents, order of keys included.
+pub(super) fn assert_prints(spec: &TransferSpec, expected: &str) {
+    let pretty = |json: &Json| serde_json::to_string_pretty(json).expect("json");
+    assert_eq!(pretty(&spec.to_json()), pretty(&read(expected).to_json()));
+}
+
+#[test]
+fn the_list_spec_of_the_design_means_what_it_says() {
+    let Some(text) = vector("transform/seed002-transformations.yaml") else {
+        return;
+    };
+    let (spec, warnings) = lowered(&text).expect("lowers");
+    assert_eq!(spec.dialect, Dialect::Native);
+    assert_prints(&spec, SEED);
+    assert_eq!(
+        warnings.to_string(),
+        "spec.yaml:41:5: warning W101: step `tartooci1`: spec.data: it is not given and bound to \
+         `${localization1.output.data}`, the nearest content before that no step reads\n\
+         spec.yaml:52:5: warning W102: step `uploadercomponentctf1`: the uploaded descriptor takes resources from other \
+         steps: `resourceupload1`, `resourceupload2`"
+    );
+    let graph = ocm_engine::Graph::link(spec).expect("links");
+    ocm_engine::Plan::new(graph, &types()).expect("plans");
+    let (again, silent) = lower(read(SEED), &types()).expect("passes");
+    assert_prints(&again, SEED);
+    assert!(silent.findings.is_empty());
+}
+
+/// Lowers a list of inline steps; gives the steps with these ids as they are printed, or all findings.
+fn check(steps: &str, expected: Result<&[(&str, Json)], &[&str]>) {
+    match (lowered(&format!("transformations:\n{steps}")), expected) {
+        (Ok((spec, _)), Ok(expected)) => {
+            let json = spec.to_json();
+            let list = json["transformations"].as_array().expect("a list");
+            for (id, wanted) in expected {
+                let found = list.iter().find(|step| step["id"] == *id);
+                let found = found.map(|step| &step["spec"]);
+                assert_eq!(found, Some(wanted), "{id} in {json:#}");
+            }
+        }
+        (Err(findings), Err(parts)) => {
+            assert_eq!(findings.findings.len(), parts.len(), "{findings}");
+            for part in parts {
+                assert!(findings.to_string().contains(part), "{part} in {findings}");
+            }
+        }
+        (result, expected) => panic!("{steps}: {result:?}, expected {expected:?}"),
+    }
+}
+
+const COMPONENT: &str = "
+- {id: c, type: downloader.component.ctf/v1alpha1, name: acme.org/c, version: v, filePath: a}
+- {id: d, type: downloader.resource.oci/v1alpha1, componentDescriptor: '${c.descriptor}', resource: {name: r}}
+";
+
+fn with_component(steps: &str) -> String {
+    format!("{COMPONENT}{steps}")
+}
+
+#[test]
+fn content_binds_to_the_nearest_that_nobody_reads() {
+    check(
+        &with_component(
+            "
+- {id: o, type: oci.to.tar.transformer/v1alpha1}
+- {id: u, type: uploader.oci/v1alpha1, imageReference: x}
+- {type: uploader.oci/v1alpha1, imageReference: z}
+",
+        ),
+        Ok(&[
+            ("o", json!({"data": "${d.output.data}"})),
+            (
+                "u",
+                json!({"imageReference": "x", "data": "${o.output.data}"}),
+            ),
+            // Nothing is left: the missing input is the engine's to report.
+            ("uploaderoci1", json!({"imageReference": "z"})),
+        ]),
+    );
+}
+
+#[test]
+fn generated_ids_stay_clear_of_given_ones() {
+    check(
+        "
+- {type: attributes.transformation/v1alpha1, attributes: {a: 1}}
+- {id: attributestransformation1, type: attributes.transformation/v1alpha1, attributes: {a: 2}}
+",
+        Ok(&[
+            ("attributestransformation1", json!({"attributes": {"a": 2}})),
+            ("attributestransformation2", json!({"attributes": {"a": 1}})),
+        ]),
+    );
+}
+
+#[test]
+fn local_blobs_count_in_their_own_repository() {
+    let steps = |path: &str| {
+        with_component(&format!(
+            "
+- {{id: k, type: attributes.transformation/v1alpha1, attributes: {{to: {path}}}}}
+- {{id: u, type: uploader.localblob.ctf/v1alpha1, filePath: '${{k.spec.attributes.to}}', data: '${{d.data}}'}}
+- {{id: up, type: uploader.component.ctf/v1alpha1, filePath: t, componentDescriptor: '${{c.outputs.descriptor}}'}}
+"
+        ))
+    };
+    let upload = |from: &str| json!({"filePath": "t", "componentDescriptor": from});
+    let blob = json!({
+        "filePath": "${k.spec.attributes.to}", "data": "${d.data}",
+        "componentDescriptor": "${c.output.descriptor}",
+    });
+    check(
+        &steps("t"),
+        Ok(&[
+            ("u", blob.clone()),
+            ("up", upload("${mergecomponent1.output.descriptor}")),
+            (
+                "mergecomponent1",
+                json!({"base": "${c.outputs.descriptor}", "patches": ["${u.output.resource}"]}),
+            ),
+        ]),
+    );
+    check(
+        &steps("elsewhere"),
+        Ok(&[("u", blob), ("up", upload("${c.outputs.descriptor}"))]),
+    );
+}
+
+#[test]
+fn what_an_author_merged_is_not_merged_again() {
+    let uploads = "
+- {id: u, type: uploader.oci/v1alpha1, imageReference: x, data: '${d.data}'}
+- {id: w, type: uploader.oci/v1alpha1, imageReference: z, data: '${d.data}'}
+";
+    let merge = "
+- {id: m, type: merge.component/v1alpha1, base: '${c.descriptor}', patches: ['${w.resource}']}
+- {id: up, type: uploader.component.ctf/v1alpha1, filePath: t, componentDescriptor: '${m.descriptor}'}
+";
+    let upload = json!({"filePath": "t", "componentDescriptor": "${m.descriptor}"});
+    check(
+        &with_component(&format!("{uploads}{merge}")),
+        Ok(&[("up", upload)]),
+    );
+    let plain = "
+- {id: up, type: uploader.component.ctf/v1alpha1, filePath: t, data: '${c.data}'}
+";
+    check(
+        &with_component(&format!("{uploads}{plain}")),
+        Err(&["step `up`: `u` and `w` upload the same resource of the component"]),
+    );
+}
+
+#[test]
+fn a_component_that_cannot_be_told_is_asked_for() {
+    check(
+        "
+- {id: c, type: downloader.component.ctf/v1alpha1, name: acme.org/c, version: v, filePath: a}
+- {id: e, type: downloader.component.ctf/v1alpha1, name: m, version: v, filePath: '${c.spec.filePath}'}
+- {id: one, type: downloader.localblob.ctf/v1alpha1, filePath: '${e.spec.filePath}', resource: {name: r}}
+- {id: none, type: downloader.localblob.ctf/v1alpha1, filePath: a, resource: {name: r}}
+- {id: two, type: downloader.localblob.ctf/v1alpha1, filePath: a, resource: {name: '${c.id}', version: '${e.id}'}}
+",
+        Err(&[
+            "step `none`: spec.componentDescriptor: nothing says which component's resource this is",
+            "step `two`: spec.componentDescriptor: this could be a resource of `c` or `e`",
+        ]),
+    );
+}
