@@ -1,0 +1,442 @@
+//! Content to move around: an image index, a Helm chart, referrers, plain blobs. Made in memory, the same bytes each time.
+//!
+//! *Invariant*: archives have no time, no owner and a fixed order, so that equal inputs give equal digests.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use ocm_content::{Blob, ContentStore, RawManifest, Result, Stored};
+use ocm_specs::Digest;
+use ocm_specs::media_type::{
+    HELM_CHART_LAYER, HELM_CONFIG, OCI_CONFIG, OCI_EMPTY, OCI_LAYER_TAR, OCI_LAYER_TAR_GZIP,
+};
+use ocm_specs::oci::{Annotations, Descriptor, Manifest};
+use serde_json::{Value, json};
+
+/// An artifact with all its parts, in memory.
+#[derive(Clone, Debug)]
+pub struct Fixture {
+    /// The root: a manifest or an index.
+    pub root: RawManifest,
+    /// The manifests below an index, in its order.
+    pub children: Vec<RawManifest>,
+    /// Configs and layers, each once, in the order in which manifests name them.
+    pub blobs: Vec<Blob>,
+}
+
+impl Fixture {
+    fn single(root: RawManifest, blobs: Vec<Blob>) -> Self {
+        Self {
+            root,
+            children: Vec::new(),
+            blobs,
+        }
+    }
+
+    /// Puts it into a store, parts first, and gives the artifact there.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn push(&self, store: &Arc<dyn ContentStore>, tag: Option<&str>) -> Result<Stored> {
+        for blob in &self.blobs {
+            store.push(blob, &[]).await?;
+        }
+        for child in &self.children {
+            store.put_manifest(child, None).await?;
+        }
+        store.put_manifest(&self.root, tag).await?;
+        Ok(Stored {
+            root: self.root.descriptor(),
+            store: store.clone(),
+            tag: tag.map(str::to_owned),
+        })
+    }
+}
+
+/// Bytes without any pattern, the same for the same `seed`.
+pub fn noise(size: usize, seed: u64) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d;
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes.into()
+}
+
+/// The text of [`local_blob`].
+pub const LOCAL_BLOB_TEXT: &str = "# deployed beside the application\nlevel: info\n";
+
+/// A small text, as component versions keep it beside their descriptor.
+pub fn local_blob() -> Blob {
+    Blob::from_bytes("application/yaml", LOCAL_BLOB_TEXT)
+}
+
+/// An image index for linux/amd64 and linux/arm64. The two images share their first layer; the second differs.
+pub fn image_index() -> Fixture {
+    let base = layer(&[
+        ("etc/os-release", "NAME=fixture\nVERSION_ID=1\n"),
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+    ]);
+    let mut blobs = Vec::new();
+    let mut children = Vec::new();
+    let mut links = Vec::new();
+    for architecture in ["amd64", "arm64"] {
+        let program = format!("the program for {architecture}\n");
+        let layers = [base.clone(), layer(&[("usr/bin/app", &program)])];
+        let config = image_config(architecture, &layers);
+        let manifest = image_manifest(&config, layers.iter().map(|layer| &layer.blob));
+        let mut link = manifest.descriptor();
+        link.platform = Some(json!({"architecture": architecture, "os": "linux"}));
+        links.push(link);
+        children.push(manifest);
+        for blob in [&config, &layers[0].blob, &layers[1].blob] {
+            add(&mut blobs, blob);
+        }
+    }
+    let mut index = Manifest::index(links);
+    index.annotations = Some(annotations([(
+        "org.opencontainers.image.title",
+        "a fixture for two platforms",
+    )]));
+    Fixture {
+        root: RawManifest::write(&index),
+        children,
+        blobs,
+    }
+}
+
+/// One image of `layers` uncompressed layers of `size` bytes each, without any pattern.
+pub fn image(layers: usize, size: usize) -> Fixture {
+    let layers: Vec<Layer> = (0..layers as u64)
+        .map(|seed| {
+            let bytes = noise(size, seed);
+            Layer {
+                content: Digest::sha256(&bytes),
+                blob: Blob::from_bytes(OCI_LAYER_TAR, bytes),
+            }
+        })
+        .collect();
+    let config = image_config("amd64", &layers);
+    let root = image_manifest(&config, layers.iter().map(|layer| &layer.blob));
+    let mut blobs = vec![config];
+    for layer in &layers {
+        add(&mut blobs, &layer.blob);
+    }
+    Fixture::single(root, blobs)
+}
+
+/// An artifact that refers to `subject`: a signature, a bill of materials.
+pub fn referrer(subject: &Descriptor, artifact_type: &str, payload: &str) -> Fixture {
+    let config = Blob::from_bytes(OCI_EMPTY, "{}");
+    let layer = Blob::from_bytes("application/json", payload.to_owned());
+    let links = [&config, &layer].map(descriptor);
+    let [config_link, layer_link] = links;
+    let mut manifest = Manifest::image(config_link, vec![layer_link]);
+    manifest.artifact_type = Some(artifact_type.to_owned());
+    manifest.subject = Some(Descriptor::new(
+        subject.media_type.clone(),
+        subject.digest.clone(),
+        subject.size,
+    ));
+    Fixture::single(RawManifest::write(&manifest), vec![config, layer])
+}
+
+/// Name of the chart.
+pub const CHART_NAME: &str = "webapp";
+
+/// Version of the chart.
+pub const CHART_VERSION: &str = "1.4.0";
+
+/// The chart's `values.yaml`: comments, three kinds of quotes, images in several places.
+pub const CHART_VALUES: &str = "\
+# Values of the web application.
+# Comments, order and quotes matter to those who read it.
+replicaCount: 2   # at least two
+
+image:
+  # where it comes from
+  repository: ghcr.io/acme/webapp   # without the tag
+  tag: \"1.4.0\"
+  digest: ''
+  pullPolicy: IfNotPresent
+
+sidecars:
+  - name: 'proxy'
+    image: \"ghcr.io/acme/proxy:2.1\"
+  - {name: metrics, image: 'ghcr.io/acme/metrics:0.9'}
+
+service: {type: ClusterIP, port: 8080}
+
+motd: |
+  Welcome to the web application,
+  # this is no comment.
+
+# The subchart below; its own values are in charts/cache.
+cache:
+  enabled: true
+  image:
+    repository: 'docker.io/library/redis'
+";
+
+/// The subchart's `values.yaml`.
+pub const SUBCHART_VALUES: &str = "\
+image:
+  repository: docker.io/library/redis
+  tag: '7.2'   # quoted: not a number
+
+persistence:
+  size: 1Gi
+";
+
+/// The chart's files below its folder, in the order of the archive.
+pub const CHART_FILES: &[(&str, &str)] = &[
+    (
+        "Chart.yaml",
+        "\
+apiVersion: v2
+name: webapp
+description: A web application for tests
+type: application
+version: 1.4.0
+appVersion: \"1.4.0\"
+dependencies:
+  - name: cache
+    version: 0.3.1
+    repository: \"\"
+    condition: cache.enabled
+",
+    ),
+    ("values.yaml", CHART_VALUES),
+    (
+        "templates/_helpers.tpl",
+        "\
+{{- define \"webapp.image\" -}}
+{{ .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag }}{{ end }}
+{{- end }}
+",
+    ),
+    (
+        "templates/deployment.yaml",
+        "\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ .Release.Name }}-webapp
+spec:
+  replicas: {{ .Values.replicaCount }}
+  selector:
+    matchLabels: {app: webapp}
+  template:
+    metadata:
+      labels: {app: webapp}
+    spec:
+      containers:
+        - name: webapp
+          image: {{ include \"webapp.image\" . | quote }}
+          imagePullPolicy: {{ .Values.image.pullPolicy }}
+        {{- range .Values.sidecars }}
+        - name: {{ .name }}
+          image: {{ .image | quote }}
+        {{- end }}
+",
+    ),
+    (
+        "charts/cache/Chart.yaml",
+        "\
+apiVersion: v2
+name: cache
+description: A cache for tests
+version: 0.3.1
+",
+    ),
+    ("charts/cache/values.yaml", SUBCHART_VALUES),
+    (
+        "charts/cache/templates/pod.yaml",
+        "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ .Release.Name }}-cache
+spec:
+  containers:
+    - name: cache
+      image: \"{{ .Values.image.repository }}:{{ .Values.image.tag }}\"
+",
+    ),
+];
+
+/// The chart as `helm package` gives it: a gzip-compressed tar of [`CHART_FILES`] below a folder of the chart's name.
+pub fn chart_archive() -> Bytes {
+    let files: Vec<(String, &str)> = CHART_FILES
+        .iter()
+        .map(|(path, text)| (format!("{CHART_NAME}/{path}"), *text))
+        .collect();
+    let files = files.iter().map(|(path, text)| (path.as_str(), *text));
+    gzip(&tar(files))
+}
+
+/// The chart as `helm push` puts it into a registry.
+pub fn chart() -> Fixture {
+    let config = json!({
+        "name": CHART_NAME,
+        "version": CHART_VERSION,
+        "description": "A web application for tests",
+        "apiVersion": "v2",
+        "appVersion": "1.4.0",
+        "dependencies": [{"name": "cache", "version": "0.3.1", "repository": "", "condition": "cache.enabled"}],
+        "type": "application",
+    });
+    let config = Blob::from_bytes(HELM_CONFIG, config.to_string());
+    let layer = Blob::from_bytes(HELM_CHART_LAYER, chart_archive());
+    let mut manifest = Manifest::image(descriptor(&config), vec![descriptor(&layer)]);
+    manifest.annotations = Some(annotations([
+        (
+            "org.opencontainers.image.description",
+            "A web application for tests",
+        ),
+        ("org.opencontainers.image.title", CHART_NAME),
+        ("org.opencontainers.image.version", CHART_VERSION),
+    ]));
+    Fixture::single(RawManifest::write(&manifest), vec![config, layer])
+}
+
+/// A tar of these files, without times and owners.
+pub fn tar<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Bytes {
+    let mut archive = tar::Builder::new(Vec::new());
+    let written = files.into_iter().try_for_each(|(path, text)| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        archive.append_data(&mut header, path, text.as_bytes())
+    });
+    let bytes: io::Result<Vec<u8>> = written.and_then(|()| archive.into_inner());
+    bytes.expect("writing to memory can't fail").into()
+}
+
+/// Compresses, without a time in the header.
+pub fn gzip(bytes: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let written = encoder.write_all(bytes);
+    let compressed: io::Result<Vec<u8>> = written.and_then(|()| encoder.finish());
+    compressed.expect("writing to memory can't fail").into()
+}
+
+/// A layer, and the digest of its content without compression.
+#[derive(Clone)]
+struct Layer {
+    blob: Blob,
+    content: Digest,
+}
+
+fn layer(files: &[(&str, &str)]) -> Layer {
+    let content = tar(files.iter().copied());
+    Layer {
+        blob: Blob::from_bytes(OCI_LAYER_TAR_GZIP, gzip(&content)),
+        content: Digest::sha256(&content),
+    }
+}
+
+fn image_config(architecture: &str, layers: &[Layer]) -> Blob {
+    let contents: Vec<Value> = layers
+        .iter()
+        .map(|layer| layer.content.to_string().into())
+        .collect();
+    let config = json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": {"Entrypoint": ["/usr/bin/app"]},
+        "rootfs": {"type": "layers", "diff_ids": contents},
+    });
+    Blob::from_bytes(OCI_CONFIG, config.to_string())
+}
+
+fn image_manifest<'a>(config: &Blob, layers: impl Iterator<Item = &'a Blob>) -> RawManifest {
+    let manifest = Manifest::image(descriptor(config), layers.map(descriptor).collect());
+    RawManifest::write(&manifest)
+}
+
+fn descriptor(blob: &Blob) -> Descriptor {
+    blob.descriptor()
+        .expect("a blob made of bytes has a digest and a size")
+}
+
+fn add(blobs: &mut Vec<Blob>, blob: &Blob) {
+    if blobs.iter().all(|known| known.digest != blob.digest) {
+        blobs.push(blob.clone());
+    }
+}
+
+fn annotations<const N: usize>(pairs: [(&str, &str); N]) -> Annotations {
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use ocm_content::{MemoryStores, Stores as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn fixtures_are_whole() {
+        let stores = MemoryStores::new();
+        let store = stores.store("fixtures").expect("a valid name");
+        let index = image_index();
+        for (fixture, tag) in [
+            (index.clone(), "index"),
+            (image(3, 10_000), "image"),
+            (chart(), "chart"),
+            (referrer(&index.root.descriptor(), "x/sbom", "{}"), "sbom"),
+        ] {
+            // The store refuses what lacks a part.
+            let stored = fixture.push(&store, Some(tag)).await.expect("whole");
+            assert_eq!(store.resolve(tag).await.expect("it is there"), stored.root);
+        }
+        let referrers = store.referrers(&index.root.digest).await;
+        assert_eq!(referrers.expect("a list").len(), 1);
+        let shared = index.children.iter().map(|child| child.parse());
+        let shared: Vec<Manifest> = shared.collect::<Result<_>>().expect("manifests");
+        let layers: Vec<_> = shared.iter().map(|image| image.blobs().nth(1)).collect();
+        assert_eq!(layers[0], layers[1]);
+        assert_eq!(index.blobs.len(), 5, "two configs, three layers");
+    }
+
+    #[test]
+    fn fixtures_are_the_same_each_time() {
+        assert_eq!(image_index().root, image_index().root);
+        assert_eq!(chart().root, chart().root);
+        assert_eq!(noise(1001, 1), noise(2000, 1).slice(..1001));
+        assert_ne!(noise(100, 1), noise(100, 2));
+    }
+
+    #[test]
+    fn the_chart_unpacks() {
+        let archive = chart_archive();
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&archive[..]));
+        let mut found = Vec::new();
+        for entry in archive.entries().expect("a tar") {
+            let mut entry = entry.expect("a tar entry");
+            let path = entry.path().expect("a path").display().to_string();
+            let mut text = String::new();
+            entry.read_to_string(&mut text).expect("text");
+            found.push((path, text));
+        }
+        let expected: Vec<_> = CHART_FILES
+            .iter()
+            .map(|(path, text)| (format!("webapp/{path}"), (*text).to_owned()))
+            .collect();
+        assert_eq!(found, expected);
+    }
+}
