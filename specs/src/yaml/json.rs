@@ -49,6 +49,11 @@ pub(crate) fn read(source: &Source, start: usize, limits: &Limits) -> Result<Nod
     Ok(node)
 }
 
+/// Whether the text from byte `start` on is JSON.
+pub(crate) fn is_json(source: &Source, start: usize) -> bool {
+    read(source, start, &Limits::none()).is_ok()
+}
+
 const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
 struct Reader<'s> {

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use libyaml_safer::{Event, EventData, ScalarStyle};
 
 use super::json::{self, NotRead, duplicate_key};
-use super::parser::{BREAKS, Events, Fault};
+use super::parser::{BREAKS, Events, Fault, is_readable};
 use super::scalar::{self, Plain, Scalars};
 use super::{Map, Member, Node, Source, Span, Value, YamlError};
 
@@ -77,6 +77,15 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// For a text that was read within limits before.
+    pub(crate) fn none() -> Self {
+        Self {
+            depth: DEPTH_CEILING,
+            nodes: usize::MAX,
+            alias_nodes: 0,
+        }
+    }
+
     /// Refuses a list or map that is the `depth`th from the root.
     pub(crate) fn check_depth(&self, depth: usize, at: Span) -> Result<(), YamlError> {
         if depth > self.depth {
@@ -126,7 +135,28 @@ impl Budget {
     }
 }
 
+/// The documents of a text, for readers that look closer.
+pub(crate) struct Stream {
+    pub(crate) documents: Vec<Node>,
+    /// Keys that replace an earlier one of the same map.
+    pub(crate) duplicates: HashSet<Span>,
+}
+
+/// Reads every document; in YAML, keys that are there twice are reported, not refused.
+pub(crate) fn load_with_duplicates(source: &Source) -> Result<Stream, YamlError> {
+    stream(source, &LoadOptions::default(), false, true)
+}
+
 fn documents(source: &Source, options: &LoadOptions, one: bool) -> Result<Vec<Node>, YamlError> {
+    stream(source, options, one, false).map(|stream| stream.documents)
+}
+
+fn stream(
+    source: &Source,
+    options: &LoadOptions,
+    one: bool,
+    duplicates: bool,
+) -> Result<Stream, YamlError> {
     let text = source.text();
     let text_limit = options.text_limit.min(u32::MAX as usize - 1);
     if text.len() > text_limit {
@@ -142,13 +172,21 @@ fn documents(source: &Source, options: &LoadOptions, one: bool) -> Result<Vec<No
         alias_nodes: options.alias_node_limit,
     };
     let start = bom_length(text);
+    let builder = || {
+        let mut builder = Builder::new(source, options.scalars, &limits);
+        builder.duplicates = duplicates.then(HashSet::new);
+        builder
+    };
     if !json::looks_like_json(&text[start..]) {
-        return Builder::new(source, options.scalars, &limits).run(one);
+        return builder().run(one);
     }
     match json::read(source, start, &limits) {
-        Ok(node) => Ok(vec![node]),
+        Ok(node) => Ok(Stream {
+            documents: vec![node],
+            duplicates: HashSet::new(),
+        }),
         Err(NotRead::Refused(error)) => Err(error),
-        Err(NotRead::Syntax { error, began }) => Builder::new(source, options.scalars, &limits)
+        Err(NotRead::Syntax { error, began }) => builder()
             .run(one)
             // Both readers failed: if values were read as JSON, it is JSON with a slip.
             .map_err(|as_yaml| if began { error } else { as_yaml }),
@@ -170,6 +208,8 @@ struct Builder<'s> {
     anchors: HashMap<String, Anchor>,
     open: Vec<Frame>,
     root: Option<Node>,
+    /// Keys that replace an earlier one, when that is no error.
+    duplicates: Option<HashSet<Span>>,
 }
 
 /// What an anchor stands for.
@@ -188,6 +228,8 @@ enum Anchor {
 struct Frame {
     kind: Kind,
     span: Span,
+    /// End of the last child; of a merge, where it is written.
+    last: u32,
     anchor: Option<String>,
 }
 
@@ -220,10 +262,11 @@ impl<'s> Builder<'s> {
             anchors: HashMap::new(),
             open: Vec::new(),
             root: None,
+            duplicates: None,
         }
     }
 
-    fn run(self, one: bool) -> Result<Vec<Node>, YamlError> {
+    fn run(self, one: bool) -> Result<Stream, YamlError> {
         let source = self.source;
         self.read(one).map_err(|mut error| {
             let line = source.position(error.span.start).line;
@@ -232,14 +275,19 @@ impl<'s> Builder<'s> {
         })
     }
 
-    fn read(mut self, one: bool) -> Result<Vec<Node>, YamlError> {
+    fn read(mut self, one: bool) -> Result<Stream, YamlError> {
         let mut events = Events::new(&self.source.text()[self.base..]);
         let mut documents = Vec::new();
         loop {
             let event = events.next().map_err(|fault| self.fault(&fault))?;
             let span = self.span_of(&event);
             match event.data {
-                EventData::StreamEnd => return Ok(documents),
+                EventData::StreamEnd => {
+                    return Ok(Stream {
+                        documents,
+                        duplicates: self.duplicates.unwrap_or_default(),
+                    });
+                }
                 EventData::DocumentStart { .. } if one && !documents.is_empty() => {
                     return Err(second_document(span));
                 }
@@ -288,7 +336,12 @@ impl<'s> Builder<'s> {
         if let Some(anchor) = &anchor {
             self.anchors.insert(anchor.clone(), Anchor::Open);
         }
-        self.open.push(Frame { kind, span, anchor });
+        self.open.push(Frame {
+            kind,
+            span,
+            last: span.end,
+            anchor,
+        });
         Ok(())
     }
 
@@ -296,21 +349,15 @@ impl<'s> Builder<'s> {
         let Some(frame) = self.open.pop() else {
             return Ok(());
         };
-        // A block ends where the parser notices it: at the next token. Its last child knows better.
-        let (value, last) = match frame.kind {
-            Kind::List(items) => {
-                let last = items.last().map(|item| item.span.end);
-                (Value::List(items), last)
-            }
-            Kind::Map(MapFrame { map, .. }) => {
-                let last = map.last().map(|(_, member)| member.node.span.end);
-                (Value::Map(map), last)
-            }
+        let value = match frame.kind {
+            Kind::List(items) => Value::List(items),
+            Kind::Map(MapFrame { map, .. }) => Value::Map(map),
         };
+        // A block ends where the parser notices it: at the next token. Its last child knows better.
         let end = if end.end > end.start {
             end.end
         } else {
-            last.unwrap_or(frame.span.end)
+            frame.last
         };
         let span = Span {
             start: frame.span.start,
@@ -420,16 +467,35 @@ impl<'s> Builder<'s> {
 
     /// Puts a complete node where it belongs.
     fn place(&mut self, node: Node) -> Result<(), YamlError> {
-        match self.open.last_mut().map(|frame| &mut frame.kind) {
-            None => self.root = Some(node),
-            Some(Kind::List(items)) => items.push(node),
-            Some(Kind::Map(frame)) => match frame.key.take() {
-                Some(Key::Name(name, key)) => return frame.insert(self.source, name, key, node),
+        let Some(frame) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        frame.last = node.span.end;
+        match &mut frame.kind {
+            Kind::List(items) => items.push(node),
+            Kind::Map(frame) => match frame.key.take() {
+                Some(Key::Name(name, key)) => {
+                    if let Some(first) = frame.insert(&name, key, node) {
+                        return self.duplicate(&name, first, key);
+                    }
+                }
                 Some(Key::Merge) => return frame.merge(node),
                 None => return Err(complex_key(node.span)),
             },
         }
         Ok(())
+    }
+
+    /// A key is there twice: an error, unless the caller wants to know all of them.
+    fn duplicate(&mut self, name: &str, first: Span, second: Span) -> Result<(), YamlError> {
+        match &mut self.duplicates {
+            None => Err(duplicate_key(self.source, name, first, second)),
+            Some(duplicates) => {
+                duplicates.insert(second);
+                Ok(())
+            }
+        }
     }
 
     fn resolve(
@@ -589,29 +655,14 @@ impl<'s> Builder<'s> {
 }
 
 impl MapFrame {
-    fn insert(
-        &mut self,
-        source: &Source,
-        name: String,
-        key: Span,
-        node: Node,
-    ) -> Result<(), YamlError> {
-        use indexmap::map::Entry;
-        let merged = match &mut self.own {
+    /// Puts an entry; gives the place of the key if this map has it already.
+    fn insert(&mut self, name: &str, key: Span, node: Node) -> Option<Span> {
+        let overrides = match &mut self.own {
             None => false,
-            Some(own) => own.insert(name.clone()),
+            Some(own) => own.insert(name.to_owned()),
         };
-        match self.map.entry(name) {
-            Entry::Vacant(entry) => {
-                entry.insert(Member { key, node });
-                Ok(())
-            }
-            Entry::Occupied(mut entry) if merged => {
-                entry.insert(Member { key, node });
-                Ok(())
-            }
-            Entry::Occupied(entry) => Err(duplicate_key(source, entry.key(), entry.get().key, key)),
-        }
+        let old = self.map.insert(name.to_owned(), Member { key, node })?;
+        (!overrides).then_some(old.key)
     }
 
     /// Merges as Go does: what comes later wins, except that earlier maps of a list win over later ones.
@@ -767,13 +818,9 @@ fn added_break_counts(range: &str, value: &str) -> bool {
     (read > 0 || written < last.len()) && last.len() > written.saturating_sub(read)
 }
 
-/// Whether the parser's reader lets a character through.
-pub(crate) fn is_readable(character: char) -> bool {
-    matches!(
-        character,
-        '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..
-    )
-}
+/// Advice for a line with `{{`.
+pub(crate) const TEMPLATE_HINT: &str =
+    "this looks like a Go template, which is not YAML before it is rendered";
 
 /// Advice for a line that the parser cannot read.
 fn hint_for(line: &str) -> Option<String> {

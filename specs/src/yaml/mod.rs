@@ -3,6 +3,7 @@
 //! Invariant: no other module names a YAML library.
 
 mod de;
+mod edit;
 mod emit;
 mod error;
 mod json;
@@ -14,6 +15,7 @@ mod place;
 mod scalar;
 
 pub use de::{NodeError, from_node};
+pub use edit::{Edit, EditError, edit};
 pub use emit::{to_string, to_string_sorted};
 pub use error::YamlError;
 pub use loader::{

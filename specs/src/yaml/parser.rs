@@ -110,6 +110,14 @@ impl BufRead for Feed<'_> {
     }
 }
 
+/// Whether the parser's reader lets a character through.
+pub(crate) fn is_readable(character: char) -> bool {
+    matches!(
+        character,
+        '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..
+    )
+}
+
 /// Most places that are looked at closely; each costs one scan of the text before it.
 const CANDIDATES: usize = 16;
 /// Bytes that the scanner may run ahead of the parser, with a wide margin: its own limit is 1,024.

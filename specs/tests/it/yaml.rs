@@ -1,4 +1,7 @@
-use ocm_specs::yaml::{LoadOptions, Scalars, Source, load, load_all, to_string, to_string_sorted};
+use ocm_specs::yaml::{
+    Edit, LoadOptions, Node, Path, Scalars, Segment, Source, Value, edit, load, load_all,
+    to_string, to_string_sorted,
+};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -191,6 +194,107 @@ fn cases(count: u32) -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,
         ..ProptestConfig::with_cases(count)
+    }
+}
+
+/// Every scalar below `node` with the way to it.
+fn leaves(node: &Node, way: &mut Vec<Segment>, found: &mut Vec<(Path, Node)>) {
+    match &node.value {
+        Value::List(items) => {
+            for (at, item) in items.iter().enumerate() {
+                way.push(Segment::Index(at));
+                leaves(item, way, found);
+                way.pop();
+            }
+        }
+        Value::Map(map) => {
+            for (key, member) in map {
+                way.push(Segment::Key(key.clone()));
+                leaves(&member.node, way, found);
+                way.pop();
+            }
+        }
+        _ => found.push((Path::new(way.iter().cloned()), node.clone())),
+    }
+}
+
+/// Sets every scalar of a text in turn; only bytes of that scalar may change.
+fn check_edits(text: &str, value: &str) -> usize {
+    let source = Source::new("text", text);
+    let root = load(&source, &LoadOptions::default()).unwrap();
+    let mut found = Vec::new();
+    leaves(&root, &mut Vec::new(), &mut found);
+    for (path, node) in &found {
+        let edits = [Edit {
+            path: path.clone(),
+            value: Json::from(value),
+            create: false,
+        }];
+        let new = edit(text, &edits).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let (before, after) = (
+            &text[..node.span.start as usize],
+            &text[node.span.end as usize..],
+        );
+        assert!(
+            new.starts_with(before) && new.ends_with(after),
+            "{path}\n{text}\n{new}"
+        );
+    }
+    found.len()
+}
+
+#[test]
+fn every_scalar_of_the_vectors_can_be_edited() {
+    let Some(root) = vectors::root() else { return };
+    let mut count = 0;
+    for folder in [
+        "normalisation",
+        "constructor",
+        "transform",
+        "scenario/components",
+    ] {
+        for path in vectors::files(&root.join(folder), &[".yaml"]) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let template = path
+                .components()
+                .any(|part| part.as_os_str() == "templates");
+            let source = Source::new("text", text.clone());
+            let documents = load_all(&source, &LoadOptions::default());
+            if template || documents.map_or(0, |documents| documents.len()) != 1 {
+                continue;
+            }
+            for value in ["1.20", "two\nlines\n"] {
+                count += check_edits(&text, value);
+            }
+        }
+    }
+    assert!(count > 1000, "{count} edits");
+}
+
+#[test]
+fn templates_of_charts_are_refused() {
+    let Some(root) = vectors::root() else { return };
+    for path in vectors::files(&root.join("scenario/components"), &[".yaml"]) {
+        if path
+            .components()
+            .any(|part| part.as_os_str() == "templates")
+        {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(edit(&text, &[]).is_err(), "{}", path.display());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    #[test]
+    fn written_data_can_be_edited(data in nasty_data(), value in nasty_text()) {
+        // A bare `{{` makes a template of a text.
+        prop_assume!(!data.to_string().contains("{{"));
+        for text in [to_string(&data), data.to_string()] {
+            check_edits(&text, &value);
+        }
     }
 }
 
