@@ -430,13 +430,13 @@ impl Current {
             None | Some(true) => format!("{{{}}}", self.flow_entry(&keys, value)),
             Some(false) if flow || old.starts_with('{') => {
                 return self
-                    .into_flow_map(parent, &keys, value)
+                    .behind_flow_map(parent, &keys, value)
                     .into_iter()
                     .collect();
             }
             Some(false) => {
                 return self
-                    .into_block_map(parent, &keys, value)
+                    .behind_block_map(parent, &keys, value)
                     .into_iter()
                     .collect();
             }
@@ -448,7 +448,7 @@ impl Current {
     }
 
     /// Behind the last entry of `{...}`.
-    fn into_flow_map(&self, parent: &Node, keys: &[&str], value: &Json) -> Option<Splice> {
+    fn behind_flow_map(&self, parent: &Node, keys: &[&str], value: &Json) -> Option<Splice> {
         let inner = self.written(parent).strip_suffix('}')?;
         let content = inner.trim_end_matches(|c| c == ' ' || c == '\t' || BREAKS.contains(&c));
         let at = parent.span.start + content.len() as u32;
@@ -461,7 +461,7 @@ impl Current {
     }
 
     /// On lines of their own behind the line where the map ends.
-    fn into_block_map(&self, parent: &Node, keys: &[&str], value: &Json) -> Option<Splice> {
+    fn behind_block_map(&self, parent: &Node, keys: &[&str], value: &Json) -> Option<Splice> {
         let text = self.source.text();
         let first = parent.span.start as usize;
         let line_start = text[..first].rfind(BREAKS).map_or(0, |at| {

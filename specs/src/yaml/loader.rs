@@ -764,13 +764,12 @@ fn measure(node: &Node) -> (usize, usize) {
 pub(crate) fn behind_properties(text: &str, mut at: usize) -> usize {
     while text[at..].starts_with(['&', '!']) {
         let rest = &text[at..];
-        let end = rest.find(|c: char| c == ' ' || c == '\t' || BREAKS.contains(&c));
-        // In flow collections a property may touch what follows: `[!a,b]`.
-        let flow = rest
-            .find([',', ']', '}'])
-            .filter(|_| !rest.starts_with("!<"));
-        let property = [end, flow].into_iter().flatten().min();
-        at += property.unwrap_or(rest.len());
+        let blank = rest.find(|c: char| c == ' ' || c == '\t' || BREAKS.contains(&c));
+        let property = &rest[..blank.unwrap_or(rest.len())];
+        // In flow collections a property may touch what follows: `[&a]`.
+        let flow = property.find([',', ']', '}']);
+        let flow = flow.filter(|_| !property.starts_with("!<"));
+        at += flow.unwrap_or(property.len());
         at = behind_blanks(text, at);
     }
     at
@@ -1103,6 +1102,10 @@ mod tests {
         );
         assert!(read(&merges).is_err());
         assert!(read(&tower).unwrap_err().contains("nested deeper than"));
+        // Work that grows faster than the text would take minutes here.
+        let anchors: String = (0..50_000).map(|n| format!("- &a{n} !t x\n")).collect();
+        assert!(read(&anchors).is_ok());
+        assert!(read(&"-!".repeat(500_000)).is_ok());
         let nested: String = (0..120).map(|n| format!("&n{n} [")).collect();
         let wide = format!("{nested}{}{}", "1,".repeat(10_000), "]".repeat(120));
         assert!(read(&wide).unwrap_err().contains("anchors hold more than"));

@@ -1,5 +1,8 @@
 //! YAML and JSON in and out: the one place that knows YAML.
 //!
+//! [`load`] makes a [`Node`] tree with positions, [`from_node`] a typed value of it, [`to_string`] and
+//! [`to_string_sorted`] text of data, [`edit`] a text that differs in one value only.
+//!
 //! Invariant: no other module names a YAML library.
 
 mod de;

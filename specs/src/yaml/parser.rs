@@ -127,21 +127,25 @@ const LOOK_AHEAD: u64 = 8192;
 fn tag_before_comma(text: &str) -> Option<Span> {
     let bytes = text.as_bytes();
     let mut candidates = 0;
+    // The tag characters in a row end at the same place for all places among them.
+    let mut end = 0;
     for (at, _) in text.match_indices('!') {
         let before = at.checked_sub(1).map(|before| bytes[before]);
         let starts = before.is_none_or(|byte| !byte.is_ascii_alphanumeric() && byte != b'!');
-        let length = bytes[at..].iter().take_while(|byte| in_tag(**byte)).count();
-        if !starts || bytes.get(at + length) != Some(&b',') {
+        if at >= end {
+            end = at + bytes[at..].iter().take_while(|byte| in_tag(**byte)).count();
+        }
+        if !starts || bytes.get(end) != Some(&b',') {
             continue;
         }
         candidates += 1;
         if candidates > CANDIDATES {
             return None;
         }
-        if is_tag(&text[..at + length], at as u64) {
+        if is_tag(&text[..end], at as u64) {
             return Some(Span {
                 start: at as u32,
-                end: (at + length) as u32,
+                end: end as u32,
             });
         }
     }

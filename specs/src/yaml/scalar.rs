@@ -260,7 +260,7 @@ fn date_and_rest(text: &str) -> Option<&str> {
     let year: u32 = text.get(..4)?.parse().ok()?;
     let (month, rest) = one_or_two_digits(text.get(5..)?)?;
     let (day, rest) = one_or_two_digits(rest.strip_prefix('-')?)?;
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let days = match month {
         2 => 28 + u32::from(leap),
         4 | 6 | 9 | 11 => 30,
