@@ -176,8 +176,7 @@ impl Directory {
             return Ok(());
         }
         let prepared: Result<IndexLock> = async {
-            let directory = self.clone();
-            blocking(move || directory.sync_blobs()).await?;
+            self.sync_blobs().await?;
             self.lock().await
         }
         .await;
@@ -324,7 +323,7 @@ impl Directory {
         }
         let finished = reached.and_then(|reached| {
             if changed {
-                self.sync_blobs()?;
+                self.sync_now()?;
                 self.write_index(index.clone())?;
             }
             self.remove_blobs(&index, &obsolete, deleted.difference(&reached))

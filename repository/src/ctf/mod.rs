@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use ocm_content::name::{check_repository, check_tag};
 use ocm_content::{
     Blob, ByteStream, ContentStore, Error, ErrorKind, Limits, Locator, MANIFEST_LIMIT, Meter,
     Outcome, Pushed, RawManifest, Result, Source, Staging, Stores,
@@ -489,6 +490,11 @@ impl ContentStore for Repository {
         Ok(found == Some(descriptor.size))
     }
 
+    async fn blob_size(&self, digest: &Digest) -> Result<u64> {
+        let found = self.shared.storage.size(digest).await?;
+        found.ok_or_else(|| self.missing(&digest.to_string()))
+    }
+
     async fn push(&self, blob: &Blob, _mount_from: &[String]) -> Result<Pushed> {
         let directory = self.shared.writable()?;
         if let Some(digest) = &blob.digest
@@ -668,98 +674,9 @@ fn is_referrers_tag(tag: &str) -> bool {
         .is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
 }
 
-/// Refuses what is no repository name by the OCI distribution spec ("Pulling manifests", `<name>`).
-fn check_repository(name: &str) -> Result<()> {
-    let component = |text: &str| {
-        let mut rest = text;
-        // Alphanumeric runs, divided by one of `.`, `_`, `__` or any number of `-`.
-        loop {
-            let end = rest
-                .find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit()))
-                .unwrap_or(rest.len());
-            if end == 0 {
-                return false;
-            }
-            rest = &rest[end..];
-            if rest.is_empty() {
-                return true;
-            }
-            let end = rest
-                .find(|c| !matches!(c, '.' | '_' | '-'))
-                .unwrap_or(rest.len());
-            let divider = &rest[..end];
-            if !matches!(divider, "." | "_" | "__") && !divider.bytes().all(|byte| byte == b'-') {
-                return false;
-            }
-            rest = &rest[end..];
-        }
-    };
-    if name.len() <= 255 && name.split('/').all(component) {
-        Ok(())
-    } else {
-        Err(Error::invalid(format!(
-            "`{name}` is no name of a repository: lower-case letters and digits, divided by `.`, `_`, `-` and `/`"
-        )))
-    }
-}
-
-/// Refuses what is no tag by the OCI distribution spec.
-fn check_tag(tag: &str) -> Result<()> {
-    let valid = (1..=128).contains(&tag.len())
-        && !tag.starts_with(['.', '-'])
-        && tag
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
-    if valid {
-        Ok(())
-    } else {
-        Err(Error::invalid(format!(
-            "`{tag}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`"
-        )))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_follow_the_grammar_of_registries() {
-        for (name, valid) in [
-            ("component-descriptors/github.com/acme.org/helloworld", true),
-            ("a", true),
-            ("a__b/c---d.e_f", true),
-            ("a/b0", true),
-            ("", false),
-            ("/a", false),
-            ("a/", false),
-            ("a//b", false),
-            ("..", false),
-            ("a/../b", false),
-            ("A", false),
-            ("a..b", false),
-            ("a___b", false),
-            ("a-.b", false),
-            ("a-", false),
-            ("a:b", false),
-            ("ä", false),
-        ] {
-            assert_eq!(check_repository(name).is_ok(), valid, "{name}");
-        }
-        let long = "a".repeat(256);
-        assert!(check_repository(&long).is_err());
-        for (tag, valid) in [
-            ("1.0.0", true),
-            ("_x", true),
-            ("", false),
-            (".x", false),
-            ("-x", false),
-            ("a+b", false),
-            ("a/b", false),
-        ] {
-            assert_eq!(check_tag(tag).is_ok(), valid, "{tag}");
-        }
-    }
 
     #[test]
     fn lists_of_referrers_are_known_by_their_tag() {

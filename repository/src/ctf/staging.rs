@@ -20,7 +20,7 @@ use bytes::Bytes;
 use ocm_content::{Error, Result};
 use ocm_specs::{Algorithm, Digest, Hasher};
 use tempfile::NamedTempFile;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::Garbage;
 use super::directory::{BLOBS, Directory, lock};
@@ -32,6 +32,9 @@ const STAGING: &str = ".staging";
 
 /// From this size on, in bytes, a blob is synced on its own.
 const SYNC_AT: u64 = 4 << 20;
+
+/// Files that are synced at once.
+const SYNCS: usize = 16;
 
 impl Directory {
     /// Starts a blob. With `hash` its SHA-256 is computed on the way.
@@ -112,28 +115,75 @@ impl Directory {
         Ok(())
     }
 
-    /// Makes durable what was written since the last time. Blocks.
-    pub(super) fn sync_blobs(&self) -> Result<()> {
-        let waiting = std::mem::take(&mut *lock(&self.unsynced));
-        if waiting.is_empty() {
-            return Ok(());
+    /// Makes durable what was written since the last time.
+    ///
+    /// Many files at once: a file system with a journal then writes one record for several of them.
+    pub(super) async fn sync_blobs(self: &Arc<Self>) -> Result<()> {
+        let mut waiting: Vec<Digest> = std::mem::take(&mut *lock(&self.unsynced))
+            .into_iter()
+            .collect();
+        // Given back if this ends early.
+        let guard = Unsynced(self, waiting.clone());
+        let mut running = JoinSet::new();
+        let share = waiting.len().div_ceil(SYNCS);
+        while !waiting.is_empty() {
+            let digests = waiting.split_off(waiting.len().saturating_sub(share));
+            let directory = self.clone();
+            running.spawn_blocking(move || directory.sync(&digests));
         }
-        let synced = waiting.iter().try_for_each(|digest| {
+        let any = !running.is_empty();
+        while let Some(done) = running.join_next().await {
+            done.unwrap_or_else(|error| {
+                Err(Error::internal(format!("file work ended early: {error}")))
+            })?;
+        }
+        if any {
+            let folder = self.root.join(BLOBS);
+            blocking(move || sync_folder(&folder)).await?;
+        }
+        guard.done();
+        Ok(())
+    }
+
+    fn sync(&self, digests: &[Digest]) -> Result<()> {
+        digests.iter().try_for_each(|digest| {
             let path = self.blob_path(digest);
             match File::open(&path).and_then(|file| file.sync_data()) {
                 // Deleted since.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 other => other.map_err(|error| os("sync", &path, &error)),
             }
-        });
-        let synced = synced.and_then(|()| match self.root.join(BLOBS) {
-            folder if folder.exists() => sync_folder(&folder),
-            _ => Ok(()),
-        });
-        if synced.is_err() {
-            lock(&self.unsynced).extend(waiting);
+        })
+    }
+
+    /// The same for what a change of the index wrote itself. Blocks.
+    pub(super) fn sync_now(&self) -> Result<()> {
+        let waiting: Vec<Digest> = std::mem::take(&mut *lock(&self.unsynced))
+            .into_iter()
+            .collect();
+        if waiting.is_empty() {
+            return Ok(());
         }
-        synced
+        let guard = Unsynced(self, waiting.clone());
+        self.sync(&waiting)?;
+        sync_folder(&self.root.join(BLOBS))?;
+        guard.done();
+        Ok(())
+    }
+}
+
+/// Blobs that are being synced: they count as not synced again unless that is done.
+struct Unsynced<'a>(&'a Directory, Vec<Digest>);
+
+impl Unsynced<'_> {
+    fn done(mut self) {
+        self.1.clear();
+    }
+}
+
+impl Drop for Unsynced<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.unsynced).extend(self.1.drain(..));
     }
 }
 

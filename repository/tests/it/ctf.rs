@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use ocm_content::conformance::{Capabilities, check_stores};
 use ocm_content::limits::LimitsConfig;
 use ocm_content::{Blob, ContentStore, ErrorKind, Limits, Meter, Outcome, RawManifest, Stores};
 use ocm_repository::ctf::{Access, Ctf, CtfOptions, Form};
@@ -184,6 +185,18 @@ async fn an_index_without_artifacts_is_empty() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let error = store.push(&blob("x"), &[]).await.expect_err("read only");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn the_directory_form_keeps_the_contract_of_stores() {
+    let able = Capabilities {
+        mount: false,
+        isolated: false,
+        ..Capabilities::all()
+    };
+    let temp = TempDir::new().expect("temp");
+    let stores = open(temp.path(), Access::Create).await;
+    check_stores(stores, able).await;
 }
 
 #[tokio::test]
