@@ -164,8 +164,10 @@ async fn the_place_is_named(store: Store<'_>, _: Capabilities) -> Check {
     crate::name::check_repository(&store.repository()).or_fail("name of the repository")
 }
 
-async fn blobs_make_the_round_trip(store: Store<'_>, _: Capabilities) -> Check {
-    for size in [0, 1, 1 << 20, (1 << 20) + 7] {
+async fn blobs_make_the_round_trip(store: Store<'_>, able: Capabilities) -> Check {
+    // There is one empty blob only: where repositories share blobs, another check has brought it.
+    let smallest = usize::from(!able.isolated);
+    for size in [smallest, 2, 1 << 20, (1 << 20) + 7] {
         let bytes = sample(size, 1);
         let blob = Blob::from_bytes(OCTET_STREAM, bytes.clone());
         let expected = blob.descriptor().ok_or("no descriptor of bytes")?;
