@@ -312,19 +312,10 @@ impl Repository {
             let found = resolve(store.as_ref(), &content.digest.to_string()).await?;
             return found.map(|found| found.size).ok_or_else(missing);
         }
-        let size = self.0.known.size(&content.digest);
-        let link = Descriptor::new(
-            content.media_type.clone(),
-            content.digest.clone(),
-            size.unwrap_or(0),
-        );
-        if !store.exists(&link).await? {
-            return Err(missing());
-        }
-        match size {
-            Some(size) => Ok(size),
-            // Nobody told the length: content that an earlier run brought. Reading tells, and verifies.
-            None => measure(&store.fetch(&link), &content.digest).await,
+        match store.blob_size(&content.digest).await {
+            Ok(size) => Ok(size),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(missing()),
+            Err(error) => Err(error),
         }
     }
 
@@ -420,21 +411,6 @@ async fn resolve(store: &dyn ContentStore, reference: &str) -> Result<Option<Des
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Reads content of unknown length to its end.
-async fn measure(blob: &Blob, digest: &Digest) -> Result<u64> {
-    let mut hasher = Hasher::new(digest.algorithm());
-    let mut size = 0;
-    let mut chunks = blob.open_at(0).await?;
-    while let Some(chunk) = chunks.try_next().await? {
-        hasher.update(&chunk);
-        size += chunk.len() as u64;
-    }
-    if hasher.finish() != *digest {
-        return Err(Error::mismatch(format!("content is not {digest}")));
-    }
-    Ok(size)
 }
 
 /// The element with new access and digest; everything else as it was.

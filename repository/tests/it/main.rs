@@ -3,3 +3,4 @@
 mod ctf;
 mod mapping;
 mod oci;
+mod session;

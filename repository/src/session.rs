@@ -1,0 +1,419 @@
+//! The session of a run: its one way to storage.
+//!
+//! *Invariant*: everything that steps of one run share lives here and dies with it: connections and tokens, open archives
+//! (one per place), limits, what is known about who has what. There is no process-wide state, and two sessions in one
+//! process know nothing of each other.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use ocm_content::limits::LimitsConfig;
+use ocm_content::{
+    Artifact, Blob, Content, ContentStore, Copier, CopyOptions, Error, Limits, Locations, Result,
+    Staging, Stored, Stores,
+};
+use ocm_specs::access::{Access, OciBlob};
+use ocm_specs::descriptor::Element;
+use ocm_specs::media_type::OCTET_STREAM;
+use ocm_specs::oci::Descriptor;
+use ocm_specs::reference::{ComponentReference, OciReference, Scheme};
+use ocm_specs::repository_spec::{CtfRepositorySpec, OciRepositorySpec};
+use ocm_specs::{Digest, RepositorySpec};
+
+use crate::credentials::{Anonymous, CredentialSource};
+use crate::ctf::{self, Ctf, CtfOptions};
+use crate::file;
+use crate::oci::{Client, ClientConfig};
+use crate::repository::{ComponentVersion, Known, Repository};
+
+/// What a session is told; it looks for nothing by itself.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Where relative paths start.
+    pub working_directory: PathBuf,
+    /// How registries are spoken to.
+    pub client: ClientConfig,
+    /// Who knows credentials.
+    pub credentials: Arc<dyn CredentialSource>,
+    /// How much may happen at once, and how much may be kept.
+    pub limits: LimitsConfig,
+    /// How artifacts are copied.
+    pub copy: CopyOptions,
+}
+
+impl SessionConfig {
+    /// Defaults without credentials.
+    pub fn new(working_directory: impl Into<PathBuf>) -> Self {
+        Self {
+            working_directory: working_directory.into(),
+            client: ClientConfig::default(),
+            credentials: Arc::new(Anonymous),
+            limits: LimitsConfig::default(),
+            copy: CopyOptions::default(),
+        }
+    }
+}
+
+/// One run's storage.
+pub struct Session {
+    working_directory: PathBuf,
+    client: Client,
+    known: Arc<Known>,
+    archives: tokio::sync::Mutex<BTreeMap<PathBuf, Arc<Ctf>>>,
+    registered: Mutex<BTreeMap<String, Arc<dyn Stores>>>,
+}
+
+impl Session {
+    /// A session that has opened nothing yet.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::Invalid`] when a certificate of the configuration can't be read.
+    pub fn new(config: SessionConfig) -> Result<Arc<Self>> {
+        let limits = Limits::new(config.limits);
+        let client = Client::new(config.client, config.credentials, limits.clone())?;
+        let copier = Copier::new(limits.clone(), Locations::new()).with_options(config.copy);
+        Ok(Arc::new(Self {
+            working_directory: config.working_directory,
+            client,
+            known: Known::new(copier, limits),
+            archives: tokio::sync::Mutex::default(),
+            registered: Mutex::default(),
+        }))
+    }
+
+    /// The limits of the run.
+    pub fn limits(&self) -> &Arc<Limits> {
+        self.known.limits()
+    }
+
+    /// The copier of the run.
+    pub fn copier(&self) -> &Copier {
+        self.known.copier()
+    }
+
+    /// Which repositories are known to have which blobs.
+    pub fn locations(&self) -> &Arc<Locations> {
+        self.copier().locations()
+    }
+
+    /// What the run's repositories have learned.
+    pub fn known(&self) -> &Arc<Known> {
+        &self.known
+    }
+
+    /// The length in bytes of content that was written or read about in this run.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        self.known.size(digest)
+    }
+
+    /// The registry client of the run.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Lets `stores` stand for a place: a `host[:port]`, or the path of an archive as specs name it.
+    pub fn register(&self, place: impl Into<String>, stores: Arc<dyn Stores>) {
+        self.registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(place.into(), stores);
+    }
+
+    /// A path as a person wrote it, from the working directory on; `file://` in front is taken off.
+    pub fn resolve_path(&self, path: &str) -> PathBuf {
+        self.working_directory.join(local_path(path))
+    }
+
+    /// Opens a repository. All steps that name one place get the same storage, however they spell it. With `write`, an
+    /// archive that is not there is begun; nothing is written to disk before the first content.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::Invalid`] for a spec that names no place, [`ocm_content::ErrorKind::NotFound`] for an archive that is not there,
+    /// [`ocm_content::ErrorKind::Unsupported`] for writing where that can't be.
+    pub async fn repository(&self, spec: &RepositorySpec, write: bool) -> Result<Repository> {
+        match spec {
+            RepositorySpec::Oci(oci) => self.oci_repository(spec, oci),
+            RepositorySpec::Ctf(ctf) => self.ctf_repository(spec, ctf, write).await,
+        }
+    }
+
+    fn oci_repository(&self, spec: &RepositorySpec, oci: &OciRepositorySpec) -> Result<Repository> {
+        let endpoint = oci
+            .endpoint()
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        let stores = self.registered(&endpoint.host).unwrap_or_else(|| {
+            let host = match endpoint.scheme {
+                Some(scheme) => format!("{scheme}://{}", endpoint.host),
+                None => endpoint.host.clone(),
+            };
+            Arc::new(Registry {
+                client: self.client.clone(),
+                host,
+            })
+        });
+        Ok(Repository::new(
+            spec.clone(),
+            endpoint.location(),
+            stores,
+            &endpoint.prefix,
+            self.known.clone(),
+        ))
+    }
+
+    async fn ctf_repository(
+        &self,
+        spec: &RepositorySpec,
+        ctf: &CtfRepositorySpec,
+        write: bool,
+    ) -> Result<Repository> {
+        if write && ctf.is_read_only() {
+            return Err(Error::unsupported(format!(
+                "{} is to be written, and its accessMode says `readonly`",
+                ctf.path()
+            )));
+        }
+        let repository = |location: String, stores: Arc<dyn Stores>| {
+            Repository::new(spec.clone(), location, stores, "", self.known.clone())
+        };
+        if let Some(stores) = self.registered(ctf.path()) {
+            return Ok(repository(format!("ctf://{}", ctf.path()), stores));
+        }
+        let archive = self
+            .archive(&self.resolve_path(&ctf.file_path), write)
+            .await?;
+        let location = format!("ctf://{}", archive.path().display());
+        Ok(repository(location, archive))
+    }
+
+    /// The archive at a path, opened once however it is spelled.
+    async fn archive(&self, path: &Path, write: bool) -> Result<Arc<Ctf>> {
+        // Held while opening, which looks at one path: the next one to ask finds it open.
+        let mut archives = self.archives.lock().await;
+        if let Some(open) = archives.get(path).filter(|open| is_enough(open, write)) {
+            return Ok(open.clone());
+        }
+        let access = if write {
+            ctf::Access::Create
+        } else if tokio::fs::metadata(path)
+            .await
+            .is_ok_and(|found| found.is_dir())
+        {
+            // A later step of the run may write here; opening alone writes nothing.
+            ctf::Access::ReadWrite
+        } else {
+            ctf::Access::ReadOnly
+        };
+        let options = CtfOptions {
+            access,
+            limits: self.limits().clone(),
+        };
+        let opened = Ctf::open(path, options).await?;
+        let canonical = opened.path().to_owned();
+        let archive = match archives
+            .get(&canonical)
+            .filter(|open| is_enough(open, write))
+        {
+            Some(open) => open.clone(),
+            None => opened,
+        };
+        archives.insert(canonical, archive.clone());
+        archives.insert(path.to_owned(), archive.clone());
+        Ok(archive)
+    }
+
+    /// The store of the repository that a reference names.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::Invalid`] when the reference has no host or a malformed name.
+    pub fn oci_store(&self, reference: &OciReference) -> Result<Arc<dyn ContentStore>> {
+        if reference.registry.is_empty() || reference.repository.is_empty() {
+            return Err(Error::invalid(format!(
+                "`{reference}` names no registry: expected host/repository[:tag][@digest]"
+            )));
+        }
+        if let Some(stores) = self.registered(&reference.registry) {
+            return stores.store(&reference.repository);
+        }
+        let host = match reference.scheme {
+            Some(Scheme::Http) => format!("http://{}", reference.registry),
+            Some(Scheme::Https) => format!("https://{}", reference.registry),
+            Some(Scheme::Oci) | None => reference.registry.clone(),
+        };
+        self.client.store(&host, &reference.repository)
+    }
+
+    /// Looks an image reference up. The digest decides where there is one; a tag beside it is kept.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::Invalid`] for a reference without tag and digest, [`ocm_content::ErrorKind::NotFound`] when there is no such artifact.
+    pub async fn artifact(&self, image_reference: &str) -> Result<Artifact> {
+        let reference: OciReference = image_reference.parse().map_err(invalid)?;
+        let store = self.oci_store(&reference)?;
+        stored(store, &reference)
+            .await
+            .map_err(|error| error.context(format!("image {image_reference}")))
+    }
+
+    /// Reads the component version that a reference names; without a version the latest one.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::NotFound`] when there is none, besides those of [`Repository::get`].
+    pub async fn component(&self, reference: &ComponentReference) -> Result<ComponentVersion> {
+        let repository = self.repository(&reference.repository, false).await?;
+        let component = &reference.component;
+        match (&reference.version, &reference.digest) {
+            (version, Some(digest)) => {
+                repository
+                    .get_pinned(component, version.as_deref(), digest)
+                    .await
+            }
+            (Some(version), None) => repository.get(component, version).await,
+            (None, None) => {
+                let versions = repository.versions(component).await?;
+                let latest = versions.first().ok_or_else(|| {
+                    Error::not_found(format!(
+                        "component {component} has no version in {}",
+                        repository.location()
+                    ))
+                })?;
+                repository.get(component, latest).await
+            }
+        }
+    }
+
+    /// The content of a resource or source of `version`, wherever its access says it is. Lazy: at most a look-up.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::Unsupported`] for access types that are not read here, besides what looking gives.
+    pub async fn content(
+        &self,
+        version: &ComponentVersion,
+        element: &Element<'_>,
+    ) -> Result<Content> {
+        let access = element.access().map_err(invalid)?;
+        let found = match access {
+            Access::LocalBlob(_) => return version.local_blob(element),
+            Access::OciArtifact { image_reference } => {
+                self.artifact(image_reference).await.map(Content::from)
+            }
+            Access::OciBlob(blob) => self.oci_blob(blob).await,
+            Access::RelativeOciReference { reference } => {
+                // The parts are those of a reference whose host is the component's repository.
+                let reference: OciReference =
+                    format!("here/{reference}").parse().map_err(invalid)?;
+                let store = version.repository.content_store(&reference.repository)?;
+                stored(store, &reference).await.map(Content::from)
+            }
+            Access::None => Err(Error::unsupported("it has no content")),
+            _ => Err(Error::unsupported(format!(
+                "content with access type `{}` is not read here",
+                element
+                    .access_value()
+                    .and_then(|access| access.get("type"))
+                    .and_then(|type_name| type_name.as_str())
+                    .unwrap_or_default()
+            ))),
+        };
+        found.map_err(|error| error.context(format!("{} `{}`", element.kind(), element.identity())))
+    }
+
+    async fn oci_blob(&self, access: OciBlob<'_>) -> Result<Content> {
+        let reference: OciReference = access.reference.parse().map_err(invalid)?;
+        let digest: Digest = access.digest.parse().map_err(invalid)?;
+        let store = self.oci_store(&reference)?;
+        let size = match access.size.or_else(|| self.size(&digest)) {
+            Some(size) => size,
+            None => store.blob_size(&digest).await?,
+        };
+        let media_type = access.media_type.unwrap_or(OCTET_STREAM);
+        Ok(store
+            .fetch(&Descriptor::new(media_type, digest, size))
+            .into())
+    }
+
+    /// A handle to a file: a path as a person wrote it, or a `file://` URI.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::NotFound`] and what else the system says; [`ocm_content::ErrorKind::Invalid`] when that is no regular file.
+    pub async fn file(&self, path: &str, media_type: Option<&str>) -> Result<Blob> {
+        let path = self.resolve_path(path);
+        file::blob(&path, media_type.unwrap_or(OCTET_STREAM)).await
+    }
+
+    fn registered(&self, place: &str) -> Option<Arc<dyn Stores>> {
+        self.registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(place)
+            .cloned()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("working_directory", &self.working_directory)
+            .finish_non_exhaustive()
+    }
+}
+
+/// May the archive as it was opened be used so?
+fn is_enough(archive: &Ctf, write: bool) -> bool {
+    !write || archive.writable()
+}
+
+fn invalid(error: impl fmt::Display) -> Error {
+    Error::invalid(error.to_string())
+}
+
+async fn stored(store: Arc<dyn ContentStore>, reference: &OciReference) -> Result<Artifact> {
+    let name = reference
+        .reference()
+        .ok_or_else(|| Error::invalid("the reference has neither tag nor digest"))?;
+    Ok(Artifact::Stored(Stored {
+        root: store.resolve(&name).await?,
+        store,
+        tag: reference.tag.clone(),
+    }))
+}
+
+/// The path in a `file://` URI; any other text is a path already. `file://./x` is taken as a relative path, as the Go
+/// library takes it.
+fn local_path(text: &str) -> PathBuf {
+    let Some(path) = text.strip_prefix("file://") else {
+        return PathBuf::from(text);
+    };
+    url::Url::parse(text)
+        .ok()
+        .filter(|_| path.starts_with('/'))
+        .and_then(|uri| uri.to_file_path().ok())
+        .unwrap_or_else(|| PathBuf::from(path))
+}
+
+/// All repositories of a registry host.
+#[derive(Debug)]
+struct Registry {
+    client: Client,
+    /// With the scheme where the spec has one.
+    host: String,
+}
+
+#[async_trait]
+impl Stores for Registry {
+    fn store(&self, repository: &str) -> Result<Arc<dyn ContentStore>> {
+        self.client.store(&self.host, repository)
+    }
+
+    async fn repositories(&self) -> Result<Vec<String>> {
+        self.client.catalog(&self.host).await
+    }
+
+    async fn stage(&self) -> Result<Box<dyn Staging>> {
+        Err(Error::unsupported(
+            "a registry takes blobs by push, not in pieces from outside",
+        ))
+    }
+}
