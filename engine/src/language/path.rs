@@ -152,7 +152,7 @@ impl Path {
     }
 
     /// The text of the path up to and without segment `end`.
-    fn prefix(&self, end: usize) -> String {
+    pub(super) fn prefix(&self, end: usize) -> String {
         Self {
             root: self.root.clone(),
             root_at: 0,

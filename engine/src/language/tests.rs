@@ -7,8 +7,9 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 
+mod types;
+
 /// The text of a vector file, or `None` (with a reason) where there are no vectors.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 pub(super) fn vector(path: &str) -> Option<String> {
     let base = std::env::var_os("OCM_VECTORS").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors"),
