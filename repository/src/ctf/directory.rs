@@ -351,6 +351,8 @@ impl Directory {
         let file = temp
             .persist(&path)
             .map_err(|error| os("replace", &path, &error.error))?;
+        // It was locked as a staged file; where locks are mandatory nobody else could read it.
+        let _ = file.unlock();
         sync_folder(&self.root)?;
         if let Ok(metadata) = file.metadata() {
             *lock(&self.cached) = Some(Cached {
