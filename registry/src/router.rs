@@ -22,6 +22,9 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 /// Longest query that is read, in bytes.
 const QUERY_LIMIT: usize = 16 << 10;
 
+/// How much of a path goes into logs, in characters.
+const LOGGED_PATH: usize = 512;
+
 pub(crate) fn routes(registry: Arc<Registry>) -> Router {
     Router::new().fallback(handle).with_state(registry)
 }
@@ -29,7 +32,8 @@ pub(crate) fn routes(registry: Arc<Registry>) -> Router {
 async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     registry.requests.record(&method, &path);
-    let span = tracing::info_span!("request", %method, path);
+    let shown: String = path.chars().take(LOGGED_PATH).collect();
+    let span = tracing::info_span!("request", %method, path = shown);
     async {
         let mut response = match registry.respond(request).await {
             Ok(response) => response,

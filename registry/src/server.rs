@@ -158,14 +158,14 @@ async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
 }
 
 /// A socket of which a write that makes no progress for a while fails.
-struct Unstalled {
-    stream: TcpStream,
+struct Unstalled<S> {
+    stream: S,
     stall: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Unstalled {
-    fn new(stream: TcpStream, stall: Duration) -> Self {
+impl<S> Unstalled<S> {
+    fn new(stream: S, stall: Duration) -> Self {
         Self {
             stream,
             stall,
@@ -191,7 +191,7 @@ impl Unstalled {
     }
 }
 
-impl AsyncRead for Unstalled {
+impl<S: AsyncRead + Unpin> AsyncRead for Unstalled<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -201,7 +201,7 @@ impl AsyncRead for Unstalled {
     }
 }
 
-impl AsyncWrite for Unstalled {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -230,5 +230,39 @@ impl AsyncWrite for Unstalled {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_is_given_up() {
+        let (ours, _theirs) = tokio::io::duplex(1000);
+        let mut ours = Unstalled::new(ours, STALL);
+        let start = Instant::now();
+        let error = ours.write_all(&[0; 2000]).await.expect_err("no reader");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), STALL.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_not() {
+        let (ours, mut theirs) = tokio::io::duplex(1000);
+        let mut ours = Unstalled::new(ours, STALL);
+        let read = async {
+            for _ in 0..10 {
+                tokio::time::sleep(STALL / 2).await;
+                let mut bytes = [0; 1000];
+                theirs.read_exact(&mut bytes).await.expect("a writer");
+            }
+        };
+        let (written, ()) = tokio::join!(ours.write_all(&[0; 10_000]), read);
+        written.expect("each write made progress in time");
     }
 }

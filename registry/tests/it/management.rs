@@ -1,3 +1,7 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ocm_content::{ContentStore, MemoryStores, Result, Staging, Stores};
 use ocm_specs::Digest;
 use ocm_specs::media_type::OCTET_STREAM;
 
@@ -44,9 +48,30 @@ async fn blobs_go() {
     assert_eq!(server.stores.used(), 0);
 }
 
-#[tokio::test]
-async fn a_read_only_registry_refuses_all_writes() {
-    let server = Server::with(|config| config.read_only = true).await;
+/// Content that can only be read, such as an archive.
+#[derive(Debug)]
+struct Frozen(MemoryStores);
+
+#[async_trait]
+impl Stores for Frozen {
+    fn store(&self, repository: &str) -> Result<Arc<dyn ContentStore>> {
+        self.0.store(repository)
+    }
+
+    async fn repositories(&self) -> Result<Vec<String>> {
+        self.0.repositories().await
+    }
+
+    async fn stage(&self) -> Result<Box<dyn Staging>> {
+        self.0.stage().await
+    }
+
+    fn writable(&self) -> bool {
+        false
+    }
+}
+
+async fn check_read_only(server: Server) {
     let digest = Digest::sha256(b"");
     for (method, path) in [
         ("POST", "/v2/a/blobs/uploads/".to_owned()),
@@ -61,6 +86,13 @@ async fn a_read_only_registry_refuses_all_writes() {
     }
     server.call("GET", "/v2/_catalog").await.is(200);
     assert!(server.names().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_read_only_registry_refuses_all_writes() {
+    check_read_only(Server::with(|config| config.read_only = true).await).await;
+    let frozen = Arc::new(Frozen(MemoryStores::new()));
+    check_read_only(Server::with(|config| config.stores = frozen).await).await;
 }
 
 #[tokio::test]
