@@ -11,7 +11,8 @@ use flate2::write::GzEncoder;
 use ocm_content::{Blob, ContentStore, RawManifest, Result, Stored};
 use ocm_specs::Digest;
 use ocm_specs::media_type::{
-    HELM_CHART_LAYER, HELM_CONFIG, OCI_CONFIG, OCI_EMPTY, OCI_LAYER_TAR, OCI_LAYER_TAR_GZIP,
+    DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, HELM_CHART_LAYER, HELM_CONFIG, OCI_CONFIG, OCI_EMPTY,
+    OCI_INDEX, OCI_LAYER_TAR, OCI_LAYER_TAR_GZIP, OCI_MANIFEST,
 };
 use ocm_specs::oci::{Annotations, Descriptor, Manifest};
 use serde_json::{Value, json};
@@ -78,8 +79,40 @@ pub fn local_blob() -> Blob {
     Blob::from_bytes("application/yaml", LOCAL_BLOB_TEXT)
 }
 
+/// The media types of one family.
+struct Family {
+    index: &'static str,
+    manifest: &'static str,
+    config: &'static str,
+    layer: &'static str,
+}
+
+const OCI: Family = Family {
+    index: OCI_INDEX,
+    manifest: OCI_MANIFEST,
+    config: OCI_CONFIG,
+    layer: OCI_LAYER_TAR_GZIP,
+};
+
+const DOCKER: Family = Family {
+    index: DOCKER_MANIFEST_LIST,
+    manifest: DOCKER_MANIFEST,
+    config: "application/vnd.docker.container.image.v1+json",
+    layer: "application/vnd.docker.image.rootfs.diff.tar.gzip",
+};
+
 /// An image index for linux/amd64 and linux/arm64. The two images share their first layer; the second differs.
 pub fn image_index() -> Fixture {
+    platforms(&OCI)
+}
+
+/// The same as a Docker manifest list with Docker's media types all through.
+pub fn docker_manifest_list() -> Fixture {
+    platforms(&DOCKER)
+}
+
+fn platforms(family: &Family) -> Fixture {
+    let layer = |files: &[(&str, &str)]| layer(family.layer, files);
     let base = layer(&[
         ("etc/os-release", "NAME=fixture\nVERSION_ID=1\n"),
         ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
@@ -90,8 +123,8 @@ pub fn image_index() -> Fixture {
     for architecture in ["amd64", "arm64"] {
         let program = format!("the program for {architecture}\n");
         let layers = [base.clone(), layer(&[("usr/bin/app", &program)])];
-        let config = image_config(architecture, &layers);
-        let manifest = image_manifest(&config, layers.iter().map(|layer| &layer.blob));
+        let config = image_config(family, architecture, &layers);
+        let manifest = image_manifest(family, &config, &layers);
         let mut link = manifest.descriptor();
         link.platform = Some(json!({"architecture": architecture, "os": "linux"}));
         links.push(link);
@@ -101,10 +134,11 @@ pub fn image_index() -> Fixture {
         }
     }
     let mut index = Manifest::index(links);
-    index.annotations = Some(annotations([(
-        "org.opencontainers.image.title",
-        "a fixture for two platforms",
-    )]));
+    index.media_type = Some(family.index.to_owned());
+    if family.index == OCI_INDEX {
+        let title = "org.opencontainers.image.title";
+        index.annotations = Some(annotations([(title, "a fixture for two platforms")]));
+    }
     Fixture {
         root: RawManifest::write(&index),
         children,
@@ -123,8 +157,8 @@ pub fn image(layers: usize, size: usize) -> Fixture {
             }
         })
         .collect();
-    let config = image_config("amd64", &layers);
-    let root = image_manifest(&config, layers.iter().map(|layer| &layer.blob));
+    let config = image_config(&OCI, "amd64", &layers);
+    let root = image_manifest(&OCI, &config, &layers);
     let mut blobs = vec![config];
     for layer in &layers {
         add(&mut blobs, &layer.blob);
@@ -336,15 +370,15 @@ struct Layer {
     content: Digest,
 }
 
-fn layer(files: &[(&str, &str)]) -> Layer {
+fn layer(media_type: &str, files: &[(&str, &str)]) -> Layer {
     let content = tar(files.iter().copied());
     Layer {
-        blob: Blob::from_bytes(OCI_LAYER_TAR_GZIP, gzip(&content)),
+        blob: Blob::from_bytes(media_type, gzip(&content)),
         content: Digest::sha256(&content),
     }
 }
 
-fn image_config(architecture: &str, layers: &[Layer]) -> Blob {
+fn image_config(family: &Family, architecture: &str, layers: &[Layer]) -> Blob {
     let contents: Vec<Value> = layers
         .iter()
         .map(|layer| layer.content.to_string().into())
@@ -355,11 +389,13 @@ fn image_config(architecture: &str, layers: &[Layer]) -> Blob {
         "config": {"Entrypoint": ["/usr/bin/app"]},
         "rootfs": {"type": "layers", "diff_ids": contents},
     });
-    Blob::from_bytes(OCI_CONFIG, config.to_string())
+    Blob::from_bytes(family.config, config.to_string())
 }
 
-fn image_manifest<'a>(config: &Blob, layers: impl Iterator<Item = &'a Blob>) -> RawManifest {
-    let manifest = Manifest::image(descriptor(config), layers.map(descriptor).collect());
+fn image_manifest(family: &Family, config: &Blob, layers: &[Layer]) -> RawManifest {
+    let layers = layers.iter().map(|layer| descriptor(&layer.blob));
+    let mut manifest = Manifest::image(descriptor(config), layers.collect());
+    manifest.media_type = Some(family.manifest.to_owned());
     RawManifest::write(&manifest)
 }
 
@@ -396,6 +432,7 @@ mod tests {
         let index = image_index();
         for (fixture, tag) in [
             (index.clone(), "index"),
+            (docker_manifest_list(), "docker"),
             (image(3, 10_000), "image"),
             (chart(), "chart"),
             (referrer(&index.root.descriptor(), "x/sbom", "{}"), "sbom"),
