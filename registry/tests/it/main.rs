@@ -10,3 +10,4 @@ mod management;
 mod pull;
 mod push;
 mod skopeo;
+mod streams;
