@@ -6,6 +6,7 @@ pub mod attributes;
 pub mod convert;
 pub mod filter;
 mod image;
+pub mod localize;
 pub mod lower;
 pub mod merge;
 mod overlay;
@@ -27,6 +28,7 @@ pub fn with_conversions(types: StepTypes) -> StepTypes {
         .with(convert::LocalBlobToOci)
         .with(filter::FilterResource)
         .with(filter::FilterLayers)
+        .with(localize::Localize)
         .with(merge::MergeComponent)
 }
 

@@ -16,7 +16,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocm_content::{Access, Blob, ByteStream, Error, Host, Limits, Source};
 
 /// Bytes that a stage gets at once. Deflate makes at most about a thousand times as many of them.
-const PIECE: usize = 16 << 10;
+pub(crate) const PIECE: usize = 16 << 10;
 /// The level at which everything is compressed: part of what makes the output reproducible.
 const LEVEL: u32 = 6;
 /// "Unknown" in the gzip header's field for the operating system.
