@@ -19,6 +19,8 @@ use ocm_content::{Access, Blob, ByteStream, Error, Host, Limits, Source};
 pub(crate) const PIECE: usize = 16 << 10;
 /// The level at which everything is compressed: part of what makes the output reproducible.
 const LEVEL: u32 = 6;
+/// Bytes that the encoder gets at once: part of that, too.
+const GZIP_BLOCK: usize = 32 << 10;
 /// "Unknown" in the gzip header's field for the operating system.
 const GZIP_OS: u8 = 255;
 /// The first bytes of every gzip stream.
@@ -119,30 +121,52 @@ impl<A: Stage, B: Stage> Stage for Chain<A, B> {
     }
 }
 
-/// Compresses so that equal input gives equal output: no name, no time, one level.
-pub(crate) struct Gzip(GzEncoder<Vec<u8>>);
+/// Compresses so that equal input gives equal output: no name, no time, one level, and input in blocks of one size, since
+/// the encoder's choices follow the sizes in which it gets its input.
+pub(crate) struct Gzip {
+    encoder: GzEncoder<Vec<u8>>,
+    block: Vec<u8>,
+}
 
 impl Gzip {
     pub(crate) fn new() -> Self {
-        Self(
-            GzBuilder::new()
-                .mtime(0)
-                .operating_system(GZIP_OS)
-                .write(Vec::new(), Compression::new(LEVEL)),
-        )
+        let encoder = GzBuilder::new()
+            .mtime(0)
+            .operating_system(GZIP_OS)
+            .write(Vec::new(), Compression::new(LEVEL));
+        Self {
+            encoder,
+            block: Vec::with_capacity(GZIP_BLOCK),
+        }
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.encoder.write_all(&self.block)?;
+        self.block.clear();
+        out.append(self.encoder.get_mut());
+        Ok(())
     }
 }
 
 impl Stage for Gzip {
     fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        self.0.write_all(bytes)?;
-        out.append(self.0.get_mut());
+        let mut bytes = bytes;
+        while !bytes.is_empty() {
+            let missing = GZIP_BLOCK - self.block.len();
+            let (part, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.block.extend_from_slice(part);
+            bytes = rest;
+            if self.block.len() == GZIP_BLOCK {
+                self.write(out)?;
+            }
+        }
         Ok(())
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.0.try_finish()?;
-        out.append(self.0.get_mut());
+        self.write(out)?;
+        self.encoder.try_finish()?;
+        out.append(self.encoder.get_mut());
         Ok(())
     }
 }

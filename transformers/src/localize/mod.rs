@@ -75,7 +75,8 @@ impl Transformer for Localize {
     const ALIASES: &'static [&'static str] = &["yaml.engine.localization/v1"];
     const EFFECT: Effect = Effect::None;
     const DETERMINISTIC: bool = true;
-    const SUMMARY: &'static str = "Sets values in YAML files, keeping everything else byte for byte.";
+    const SUMMARY: &'static str =
+        "Sets values in YAML files, keeping everything else byte for byte.";
     const EXAMPLE: &'static str = "\
 - id: localization1
   type: yaml.engine.localization/v1alpha1
@@ -97,8 +98,9 @@ impl Transformer for Localize {
     ) -> Result<Outcome<DataOutput>, StepError> {
         let edits = Arc::new(Edits::new(&cx, &spec)?);
         let Content::Blob(input) = cx.content(&spec.data).await? else {
-            let error = Error::invalid("this is a whole OCI artifact, an archive of files is needed")
-                .with_hint("take its layer out with `oci.to.tar.transformer/v1alpha1`");
+            let error =
+                Error::invalid("this is a whole OCI artifact, an archive of files is needed")
+                    .with_hint("take its layer out with `oci.to.tar.transformer/v1alpha1`");
             return Err(StepError::at("data", error));
         };
         let source = Localized {
@@ -136,11 +138,12 @@ impl Edits {
         });
         let edits = spec.mappings.iter().enumerate().map(|(at, mapping)| {
             let field = |name: &str| format!("mappings[{at}].{name}");
-            let path = Path::parse(&mapping.path).map_err(|error| {
-                StepError::at(field("path"), Error::invalid(error.to_string()))
-            })?;
+            let path = Path::parse(&mapping.path)
+                .map_err(|error| StepError::at(field("path"), Error::invalid(error.to_string())))?;
             if mapping.value.is_array() || mapping.value.is_object() {
-                let error = Error::invalid("this is no single value: a text, a number, true, false or null");
+                let error = Error::invalid(
+                    "this is no single value: a text, a number, true, false or null",
+                );
                 return Err(StepError::at(field("value"), error));
             }
             Ok(Edit {
@@ -161,8 +164,7 @@ impl Edits {
     fn apply(&self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| Error::invalid(format!("this is no UTF-8 text: {error}")))?;
-        let edited =
-            edit(text, &self.edits).map_err(|error| Error::invalid(error.to_string()))?;
+        let edited = edit(text, &self.edits).map_err(|error| Error::invalid(error.to_string()))?;
         Ok((edited != text).then(|| edited.into_bytes()))
     }
 }
@@ -201,8 +203,10 @@ async fn document(edits: &Edits, limits: &Limits, input: &Blob) -> Result<ByteSt
     let bytes = input.read(MEMBER_LIMIT).await?;
     let tar = bytes.get(TAR_MAGIC.0..).unwrap_or_default();
     if bytes.starts_with(&GZIP_MAGIC) || tar.starts_with(TAR_MAGIC.1) {
-        return Err(Error::invalid("this is an archive, and nothing says which file in it to change")
-            .with_hint("set `file`, as in `file: \"*/values.yaml\"`"));
+        return Err(Error::invalid(
+            "this is an archive, and nothing says which file in it to change",
+        )
+        .with_hint("set `file`, as in `file: \"*/values.yaml\"`"));
     }
     let _permit = limits.cpu().await;
     let bytes = edits.apply(&bytes)?.map_or(bytes, Into::into);
@@ -227,7 +231,11 @@ async fn archive(edits: Arc<Edits>, limits: Arc<Limits>, input: Blob) -> Result<
         return input.open().await;
     }
     let edited = Chain::new(Tar::new(Files::new(edits)), Gzip::new());
-    Ok(pipe(input.open().await?, Chain::new(Gunzip::new(), edited), limits))
+    Ok(pipe(
+        input.open().await?,
+        Chain::new(Gunzip::new(), edited),
+        limits,
+    ))
 }
 
 /// Keeps what can be read once only.

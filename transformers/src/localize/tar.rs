@@ -130,7 +130,12 @@ impl<R: Rewrite> Tar<R> {
         self.member(header, block, out)
     }
 
-    fn member(&mut self, header: Header, block: Vec<u8>, out: &mut Vec<u8>) -> Result<State, Error> {
+    fn member(
+        &mut self,
+        header: Header,
+        block: Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<State, Error> {
         let kind = header.entry_type();
         let size = match self.record("size") {
             Some(text) => text
@@ -181,10 +186,12 @@ impl<R: Rewrite> Tar<R> {
 
     fn path(&self, header: &Header) -> String {
         let long = self.extensions.iter().rev().find_map(|it| {
-            it.header
-                .entry_type()
-                .is_gnu_longname()
-                .then(|| it.content.split(|byte| *byte == 0).next().unwrap_or_default())
+            it.header.entry_type().is_gnu_longname().then(|| {
+                it.content
+                    .split(|byte| *byte == 0)
+                    .next()
+                    .unwrap_or_default()
+            })
         });
         let path = match (self.record("path"), long) {
             (Some(path), _) => path,
@@ -412,12 +419,19 @@ fn set_size(header: &mut Header, size: u64) {
 fn number<const N: usize>(field: [u8; N], value: u64) -> [u8; N] {
     let is_digit = |byte: &u8| (b'0'..=b'7').contains(byte);
     let start = field.iter().take_while(|byte| **byte == b' ').count();
-    let digits = field[start.min(N)..].iter().take_while(|byte| is_digit(byte)).count();
+    let digits = field[start.min(N)..]
+        .iter()
+        .take_while(|byte| is_digit(byte))
+        .count();
     let text = format!("{value:o}");
     let mut out = field;
     // Numbers with leading blanks use the blanks; all others have leading zeros.
     let (end, fill) = (start + digits, if start > 0 { b' ' } else { b'0' });
-    let end = if text.len() <= end { end } else { N.min(text.len()) };
+    let end = if text.len() <= end {
+        end
+    } else {
+        N.min(text.len())
+    };
     out[..end].fill(fill);
     let from = end.saturating_sub(text.len());
     out[from..end].copy_from_slice(&text.as_bytes()[text.len() - (end - from)..]);
@@ -431,7 +445,11 @@ fn number<const N: usize>(field: [u8; N], value: u64) -> [u8; N] {
 fn sum(block: &[u8; BLOCK], signed: bool) -> u32 {
     let mut sum = 0i64;
     for (at, byte) in block.iter().enumerate() {
-        let byte = if (148..156).contains(&at) { b' ' } else { *byte };
+        let byte = if (148..156).contains(&at) {
+            b' '
+        } else {
+            *byte
+        };
         sum += if signed {
             i64::from(byte as i8)
         } else {

@@ -12,8 +12,10 @@ use serde_json::json;
 use super::*;
 use crate::testing::{content, run, surroundings};
 
-const VALUES: &str = "# values\nimage:\n  repository: 'ghcr.io/acme/x'  # here\n  tag: \"1.0\"\nreplicas: 2\n";
-const LOCAL: &str = "# values\nimage:\n  repository: 'local/x'  # here\n  tag: \"1.0\"\nreplicas: 2\n";
+const VALUES: &str =
+    "# values\nimage:\n  repository: 'ghcr.io/acme/x'  # here\n  tag: \"1.0\"\nreplicas: 2\n";
+const LOCAL: &str =
+    "# values\nimage:\n  repository: 'local/x'  # here\n  tag: \"1.0\"\nreplicas: 2\n";
 
 /// Bytes in pieces of a size, re-openable or not.
 #[derive(Debug)]
@@ -26,22 +28,40 @@ struct Pieces {
 
 impl Source for Pieces {
     fn open(&self, _: u64) -> BoxFuture<'static, Result<ByteStream, Error>> {
-        let count = self.opened.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let count = self
+            .opened
+            .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if self.once && count > 0 {
             return Box::pin(async { Err(Error::new(ErrorKind::Consumed, "opened again")) });
         }
-        let pieces: Vec<_> = self.bytes.chunks(self.size).map(|it| Ok(Bytes::copy_from_slice(it))).collect();
+        let pieces: Vec<_> = self
+            .bytes
+            .chunks(self.size)
+            .map(|it| Ok(Bytes::copy_from_slice(it)))
+            .collect();
         Box::pin(async move { Ok(stream::iter(pieces).boxed()) })
     }
 
     fn access(&self) -> Access {
-        if self.once { Access::Once } else { Access::Reopenable }
+        if self.once {
+            Access::Once
+        } else {
+            Access::Reopenable
+        }
     }
 }
 
 fn pieces(bytes: &[u8], size: usize, once: bool) -> Blob {
     let bytes = Bytes::copy_from_slice(bytes);
-    Blob::new("application/x", Arc::new(Pieces { bytes, size, once, opened: 0.into() }))
+    Blob::new(
+        "application/x",
+        Arc::new(Pieces {
+            bytes,
+            size,
+            once,
+            opened: 0.into(),
+        }),
+    )
 }
 
 fn spec(file: Option<&str>) -> Json {
@@ -64,7 +84,9 @@ async fn localized(input: Blob, mut spec: Json) -> Result<Blob, StepError> {
 }
 
 async fn bytes(input: &[u8], size: usize, spec: Json) -> Result<Bytes, Error> {
-    let blob = localized(pieces(input, size, false), spec).await.map_err(|it| it.error)?;
+    let blob = localized(pieces(input, size, false), spec)
+        .await
+        .map_err(|it| it.error)?;
     blob.read(1 << 24).await
 }
 
@@ -86,14 +108,20 @@ fn append(builder: &mut Builder<Vec<u8>>, mut header: Header, path: &str, conten
     if path.ends_with('/') {
         header.set_entry_type(EntryType::Directory);
     }
-    builder.append_data(&mut header, path, content.as_bytes()).expect("appends");
+    builder
+        .append_data(&mut header, path, content.as_bytes())
+        .expect("appends");
 }
 
 /// Path and size in PAX records, another one between them; the header's own path is cut.
 fn pax(builder: &mut Builder<Vec<u8>>, path: &str, content: &str) {
     let size = content.len().to_string();
     builder
-        .append_pax_extensions([("path", path.as_bytes()), ("comment", b"x"), ("size", size.as_bytes())])
+        .append_pax_extensions([
+            ("path", path.as_bytes()),
+            ("comment", b"x"),
+            ("size", size.as_bytes()),
+        ])
         .expect("appends");
     append(builder, Header::new_ustar(), "cut", content);
 }
@@ -102,7 +130,9 @@ fn link(builder: &mut Builder<Vec<u8>>, path: &str, target: &str) {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Symlink);
     header.set_size(0);
-    builder.append_link(&mut header, path, target).expect("appends");
+    builder
+        .append_link(&mut header, path, target)
+        .expect("appends");
 }
 
 fn archive_of(files: &[File<'_>]) -> Vec<u8> {
@@ -116,7 +146,10 @@ fn archive_of(files: &[File<'_>]) -> Vec<u8> {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzBuilder::new().mtime(77).filename("chart.tar").write(Vec::new(), Compression::fast());
+    let mut encoder = GzBuilder::new()
+        .mtime(77)
+        .filename("chart.tar")
+        .write(Vec::new(), Compression::fast());
     encoder.write_all(bytes).expect("compresses");
     encoder.finish().expect("compresses")
 }
@@ -152,27 +185,42 @@ fn chart(values: &str) -> Vec<u8> {
 async fn only_the_files_asked_for_change_in_every_dialect_of_tar() {
     let (input, expected) = (chart(VALUES), chart(LOCAL));
     for size in [1, 7, 512, 1000, 1 << 20] {
-        let found = bytes(&input, size, spec(Some("*/values.yaml"))).await.expect("edits");
+        let found = bytes(&input, size, spec(Some("*/values.yaml")))
+            .await
+            .expect("edits");
         assert!(found == expected, "pieces of {size} bytes");
     }
-    let compressed = bytes(&gzip(&input), 1000, spec(Some("*/values.yaml"))).await.expect("edits");
+    let compressed = bytes(&gzip(&input), 1000, spec(Some("*/values.yaml")))
+        .await
+        .expect("edits");
     assert!(gunzip(&compressed) == expected);
-    assert_eq!(compressed[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255], "reproducible");
-    let again = bytes(&gzip(&input), 9, spec(Some("*/values.yaml"))).await.expect("edits");
-    assert_eq!(compressed, again);
+    assert_eq!(
+        compressed[..10],
+        [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255],
+        "reproducible"
+    );
+    let again = bytes(&gzip(&input), 9, spec(Some("*/values.yaml")))
+        .await
+        .expect("edits");
+    assert!(compressed == again, "the same for any pieces");
 }
 
 #[tokio::test]
 async fn long_names_and_depth_are_matched() {
-    let deep = |values: &str| archive_of(&[("a/b/c/values.yaml", values, ustar), (LONG, values, gnu)]);
-    let found = bytes(&deep(VALUES), 512, spec(Some("**/values.yaml"))).await.expect("edits");
+    let deep =
+        |values: &str| archive_of(&[("a/b/c/values.yaml", values, ustar), (LONG, values, gnu)]);
+    let found = bytes(&deep(VALUES), 512, spec(Some("**/values.yaml")))
+        .await
+        .expect("edits");
     assert!(found == deep(LOCAL));
 }
 
 #[tokio::test]
 async fn edits_that_change_nothing_give_the_input() {
     for input in [chart(LOCAL), gzip(&chart(LOCAL))] {
-        let found = bytes(&input, 1000, spec(Some("*/values.yaml"))).await.expect("passes");
+        let found = bytes(&input, 1000, spec(Some("*/values.yaml")))
+            .await
+            .expect("passes");
         assert!(found == input);
         let mut missing = spec(Some("none"));
         missing["allowMissing"] = json!(true);
@@ -182,26 +230,40 @@ async fn edits_that_change_nothing_give_the_input() {
 
 #[tokio::test]
 async fn a_document_needs_no_archive() {
-    let found = bytes(VALUES.as_bytes(), 10, spec(None)).await.expect("edits");
+    let found = bytes(VALUES.as_bytes(), 10, spec(None))
+        .await
+        .expect("edits");
     assert_eq!(found, LOCAL);
     let mut create = spec(None);
-    create["mappings"] = json!([{"path": "image.digest", "value": null}, {"path": "replicas", "value": 3}]);
+    create["mappings"] =
+        json!([{"path": "image.digest", "value": null}, {"path": "replicas", "value": 3}]);
     create["create"] = json!(true);
     let found = bytes(VALUES.as_bytes(), 10, create).await.expect("edits");
     assert_eq!(
         found,
-        VALUES.replace("\"1.0\"\n", "\"1.0\"\n  digest: null\n").replace('2', "3")
+        VALUES
+            .replace("\"1.0\"\n", "\"1.0\"\n  digest: null\n")
+            .replace('2', "3")
     );
 }
 
 #[tokio::test]
 async fn what_can_be_read_once_is_localized_once() {
-    for (input, expected) in [(chart(VALUES), chart(LOCAL)), (gzip(&chart(VALUES)), chart(LOCAL))] {
+    for (input, expected) in [
+        (chart(VALUES), chart(LOCAL)),
+        (gzip(&chart(VALUES)), chart(LOCAL)),
+    ] {
         let is_gzip = input.starts_with(&GZIP_MAGIC);
-        let blob = localized(pieces(&input, 1000, true), spec(Some("*/values.yaml"))).await.expect("runs");
+        let blob = localized(pieces(&input, 1000, true), spec(Some("*/values.yaml")))
+            .await
+            .expect("runs");
         assert_eq!(blob.access(), Access::Once);
         let found = blob.read(1 << 24).await.expect("reads");
-        let found = if is_gzip { gunzip(&found) } else { found.to_vec() };
+        let found = if is_gzip {
+            gunzip(&found)
+        } else {
+            found.to_vec()
+        };
         assert!(found == expected);
         let error = blob.read(1 << 24).await.expect_err("read already");
         assert_eq!(error.kind(), ErrorKind::Consumed);
@@ -211,11 +273,19 @@ async fn what_can_be_read_once_is_localized_once() {
 #[tokio::test]
 async fn the_output_is_opened_again_at_any_offset() {
     let input = gzip(&chart(VALUES));
-    let blob = localized(pieces(&input, 1000, false), spec(Some("*/values.yaml"))).await.expect("runs");
+    let blob = localized(pieces(&input, 1000, false), spec(Some("*/values.yaml")))
+        .await
+        .expect("runs");
     assert_eq!(blob.access(), Access::Reopenable);
     let whole = blob.read(1 << 24).await.expect("reads");
     for offset in [0, 1, 300, whole.len()] {
-        let part: Vec<Bytes> = blob.open_at(offset as u64).await.expect("opens").try_collect().await.expect("reads");
+        let part: Vec<Bytes> = blob
+            .open_at(offset as u64)
+            .await
+            .expect("opens")
+            .try_collect()
+            .await
+            .expect("reads");
         assert_eq!(part.concat(), whole[offset..]);
     }
 }
@@ -228,10 +298,26 @@ async fn mistakes_are_told() {
     odd[0] ^= 1;
     let cut = &tar[..tar.len() - 12_000];
     for (input, spec, part) in [
-        (tar.as_slice(), spec(Some("*.yaml")), "no file of the archive matches `*.yaml`"),
-        (&gzip(&tar), spec(Some("*.yaml")), "no file of the archive matches"),
-        (&tar, spec(Some("*/Chart.yaml")), "file `chart/Chart.yaml`: image"),
-        (&template, spec(Some("*/values.yaml")), "file `c/values.yaml`: "),
+        (
+            tar.as_slice(),
+            spec(Some("*.yaml")),
+            "no file of the archive matches `*.yaml`",
+        ),
+        (
+            &gzip(&tar),
+            spec(Some("*.yaml")),
+            "no file of the archive matches",
+        ),
+        (
+            &tar,
+            spec(Some("*/Chart.yaml")),
+            "file `chart/Chart.yaml`: image",
+        ),
+        (
+            &template,
+            spec(Some("*/values.yaml")),
+            "file `c/values.yaml`: ",
+        ),
         (&odd, spec(Some("*/values.yaml")), "no tar archive"),
         (b"text", spec(Some("*/values.yaml")), "no tar archive"),
         (b"", spec(Some("*/values.yaml")), "no tar archive"),
@@ -241,8 +327,16 @@ async fn mistakes_are_told() {
         (&gzip(&tar), spec(None), "nothing says which file"),
         (b"\xff", spec(None), "no UTF-8"),
         (&tar, spec(Some("[")), "`[` is no pattern"),
-        (&tar, json!({"mappings": [{"path": "a..b", "value": 1}]}), "path `a..b`"),
-        (&tar, json!({"mappings": [{"path": "a", "value": []}]}), "no single value"),
+        (
+            &tar,
+            json!({"mappings": [{"path": "a..b", "value": 1}]}),
+            "path `a..b`",
+        ),
+        (
+            &tar,
+            json!({"mappings": [{"path": "a", "value": []}]}),
+            "no single value",
+        ),
     ] {
         let error = bytes(input, 1000, spec.clone()).await.expect_err(part);
         assert!(error.to_string().contains(part), "{spec}: {error}");
