@@ -2,12 +2,12 @@
 
 pub mod credentials;
 pub mod ctf;
-mod file;
 pub mod oci;
 pub mod repository;
 pub mod session;
 
 pub use repository::{
     ComponentVersion, Existing, Known, PreparedVersion, Published, Repository, VersionOutcome,
+    predict_local_blob,
 };
 pub use session::{Session, SessionConfig};

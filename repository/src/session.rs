@@ -25,7 +25,6 @@ use ocm_specs::{Digest, RepositorySpec};
 
 use crate::credentials::{Anonymous, CredentialSource};
 use crate::ctf::{self, Ctf, CtfOptions};
-use crate::file;
 use crate::oci::{Client, ClientConfig};
 use crate::repository::{ComponentVersion, Known, Repository};
 
@@ -252,7 +251,7 @@ impl Session {
     pub async fn artifact(&self, image_reference: &str) -> Result<Artifact> {
         let reference: OciReference = image_reference.parse().map_err(invalid)?;
         let store = self.oci_store(&reference)?;
-        stored(store, &reference)
+        self.stored(store, &reference)
             .await
             .map_err(|error| error.context(format!("image {image_reference}")))
     }
@@ -305,7 +304,7 @@ impl Session {
                 let reference: OciReference =
                     format!("here/{reference}").parse().map_err(invalid)?;
                 let store = version.repository.content_store(&reference.repository)?;
-                stored(store, &reference).await.map(Content::from)
+                self.stored(store, &reference).await.map(Content::from)
             }
             Access::None => Err(Error::unsupported("it has no content")),
             _ => Err(Error::unsupported(format!(
@@ -339,8 +338,24 @@ impl Session {
     /// # Errors
     /// [`ocm_content::ErrorKind::NotFound`] and what else the system says; [`ocm_content::ErrorKind::Invalid`] when that is no regular file.
     pub async fn file(&self, path: &str, media_type: Option<&str>) -> Result<Blob> {
-        let path = self.resolve_path(path);
-        file::blob(&path, media_type.unwrap_or(OCTET_STREAM)).await
+        Blob::from_file(media_type.unwrap_or(OCTET_STREAM), self.resolve_path(path)).await
+    }
+
+    async fn stored(
+        &self,
+        store: Arc<dyn ContentStore>,
+        reference: &OciReference,
+    ) -> Result<Artifact> {
+        let name = reference
+            .reference()
+            .ok_or_else(|| Error::invalid("the reference has neither tag nor digest"))?;
+        let root = store.resolve(&name).await?;
+        self.known.note_size(&root.digest, root.size);
+        Ok(Artifact::Stored(Stored {
+            root,
+            store,
+            tag: reference.tag.clone(),
+        }))
     }
 
     fn registered(&self, place: &str) -> Option<Arc<dyn Stores>> {
@@ -367,17 +382,6 @@ fn is_enough(archive: &Ctf, write: bool) -> bool {
 
 fn invalid(error: impl fmt::Display) -> Error {
     Error::invalid(error.to_string())
-}
-
-async fn stored(store: Arc<dyn ContentStore>, reference: &OciReference) -> Result<Artifact> {
-    let name = reference
-        .reference()
-        .ok_or_else(|| Error::invalid("the reference has neither tag nor digest"))?;
-    Ok(Artifact::Stored(Stored {
-        root: store.resolve(&name).await?,
-        store,
-        tag: reference.tag.clone(),
-    }))
 }
 
 /// The path in a `file://` URI; any other text is a path already. `file://./x` is taken as a relative path, as the Go

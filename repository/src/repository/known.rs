@@ -54,8 +54,8 @@ impl Known {
         self.lock().sizes.get(digest).copied()
     }
 
-    /// A length that a manifest states. What was measured counts more.
-    pub(super) fn note_stated_size(&self, digest: &Digest, size: u64) {
+    /// A length that a manifest or an answer states. What was measured counts more.
+    pub fn note_size(&self, digest: &Digest, size: u64) {
         self.lock().sizes.entry(digest.clone()).or_insert(size);
     }
 

@@ -25,7 +25,7 @@ use ocm_specs::{Digest, RepositorySpec};
 pub use known::Known;
 pub use layout::CREATOR;
 pub use read::ComponentVersion;
-pub use write::{Existing, PreparedVersion, Published, VersionOutcome};
+pub use write::{Existing, PreparedVersion, Published, VersionOutcome, predict_local_blob};
 
 /// Requests of one listing or check that are under way at once.
 const CONCURRENCY: usize = 8;

@@ -128,7 +128,7 @@ impl Repository {
         check_names(&descriptor, component, version)?;
         let layers = manifest.layers.unwrap_or_default();
         for link in layers.iter().chain(&artifacts) {
-            self.0.known.note_stated_size(&link.digest, link.size);
+            self.0.known.note_size(&link.digest, link.size);
         }
         self.0.known.note_original(&descriptor);
         Ok(ComponentVersion {

@@ -10,7 +10,7 @@ use ocm_specs::descriptor::{
     ComponentDescriptor, DigestSpec, Element, ElementKind, updated_digest,
 };
 use ocm_specs::json::spelling;
-use ocm_specs::media_type::{COMPONENT_CONFIG, OCTET_STREAM, is_artifact_archive};
+use ocm_specs::media_type::{COMPONENT_CONFIG, OCTET_STREAM, is_artifact_archive, is_manifest};
 use ocm_specs::normalisation::is_signed_part_equal;
 use ocm_specs::oci::Descriptor;
 use ocm_specs::reference::OciReference;
@@ -106,7 +106,8 @@ impl Repository {
                     self.0
                         .known
                         .note_present(store.as_ref(), &root.digest, root.size);
-                    let digest = root_digest(store.as_ref(), &view, &root).await?;
+                    let digest =
+                        stored_digest(store.as_ref(), &view, &root, &root.media_type).await?;
                     Ok(updated(&view, &root.digest, &root.media_type, digest))
                 }
             }
@@ -126,20 +127,17 @@ impl Repository {
         element: &Element<'_>,
         blob: &Blob,
     ) -> Result<Value> {
-        let old_access = element.access().ok();
-        let stated = old_access
-            .as_ref()
-            .and_then(Access::local_blob)
-            .and_then(|local| local.media_type);
-        let media_type = match stated {
-            Some(stated) if blob.media_type == OCTET_STREAM => stated,
-            _ => blob.media_type.as_str(),
-        };
+        let media_type = layer_media_type(element, &blob.media_type);
+        if is_manifest(media_type) {
+            return Err(Error::invalid(format!(
+                "its content is announced as {media_type}, and a manifest without its parts can't be stored"
+            )));
+        }
         let pushed = self.0.known.copier().push(blob, store).await?.descriptor;
         self.0
             .known
             .note_present(store.as_ref(), &pushed.digest, pushed.size);
-        let digest = blob_digest(store.as_ref(), element, &pushed, media_type).await?;
+        let digest = stored_digest(store.as_ref(), element, &pushed, media_type).await?;
         Ok(updated(element, &pushed.digest, media_type, digest))
     }
 
@@ -397,6 +395,75 @@ impl Repository {
     }
 }
 
+/// The element that [`Repository::prepare_local_blob`] would return for that content, told without I/O; `None` where the
+/// content would have to be read for it, since the old digest is by another algorithm.
+///
+/// With it and [`Repository::is_published`] a copy recognises with one request that all of it was done before.
+pub fn predict_local_blob(
+    kind: ElementKind,
+    element: &Value,
+    content: &Descriptor,
+) -> Option<Value> {
+    let view = Element::new(kind, element, "");
+    let media_type = layer_media_type(&view, &content.media_type);
+    let triple = match plan_digest(&view, content, media_type) {
+        DigestPlan::Absent => None,
+        DigestPlan::Keep(old) => Some(old),
+        DigestPlan::Compare(old, algorithm) if algorithm == content.digest.algorithm() => {
+            let is_root = content.is_manifest();
+            Some(updated_digest(old.as_ref(), &content.digest, is_root))
+        }
+        DigestPlan::Compare(..) => return None,
+    };
+    Some(updated(&view, &content.digest, media_type, triple))
+}
+
+/// The media type under which a blob is stored: its own, or the one the element states where it has none.
+fn layer_media_type<'a>(element: &Element<'a>, own: &'a str) -> &'a str {
+    let stated = element
+        .access()
+        .ok()
+        .and_then(|access| access.local_blob())
+        .and_then(|local| local.media_type);
+    match stated {
+        Some(stated) if own == OCTET_STREAM => stated,
+        _ => own,
+    }
+}
+
+/// What becomes of an element's digest triple.
+enum DigestPlan {
+    /// Sources have none.
+    Absent,
+    /// The content is what it was.
+    Keep(DigestSpec),
+    /// The value by that algorithm decides.
+    Compare(Option<DigestSpec>, Algorithm),
+}
+
+fn plan_digest(element: &Element<'_>, content: &Descriptor, media_type: &str) -> DigestPlan {
+    if element.kind() == ElementKind::Source {
+        return DigestPlan::Absent;
+    }
+    let Some(old) = element.digest() else {
+        return DigestPlan::Compare(None, content.digest.algorithm());
+    };
+    let same_content = element
+        .access()
+        .ok()
+        .and_then(|access| access.local_blob())
+        .is_some_and(|local| local.local_reference == content.digest.to_string());
+    // An archive's triple is that of the artifact inside, which the archive's own digest says nothing about.
+    if same_content || is_artifact_archive(media_type) {
+        return DigestPlan::Keep(old);
+    }
+    // Markers and algorithms that are not computed here have no value to compare.
+    let algorithm = old
+        .digest()
+        .map_or(content.digest.algorithm(), |old| old.algorithm());
+    DigestPlan::Compare(Some(old), algorithm)
+}
+
 /// Errors that say nothing about what is stored.
 fn is_passing(error: &Error) -> bool {
     matches!(
@@ -450,62 +517,28 @@ fn reference_name(element: &Element<'_>) -> Option<String> {
     }
 }
 
-/// The digest triple of an element whose content is an artifact. Sources have none.
-async fn root_digest(
+/// The digest triple of an element whose content is now `content` in `store`.
+async fn stored_digest(
     store: &dyn ContentStore,
     element: &Element<'_>,
-    root: &Descriptor,
-) -> Result<Option<DigestSpec>> {
-    if element.kind() == ElementKind::Source {
-        return Ok(None);
-    }
-    let old = element.digest();
-    let wanted = algorithm(old.as_ref(), root);
-    let value = if wanted == root.digest.algorithm() {
-        root.digest.clone()
-    } else {
-        let manifest = store.manifest(&root.digest.to_string()).await?;
-        Digest::of(wanted, &manifest.bytes)
-    };
-    Ok(Some(updated_digest(old.as_ref(), &value, true)))
-}
-
-/// The digest triple of an element whose content is a blob. Sources have none.
-async fn blob_digest(
-    store: &dyn ContentStore,
-    element: &Element<'_>,
-    pushed: &Descriptor,
+    content: &Descriptor,
     media_type: &str,
 ) -> Result<Option<DigestSpec>> {
-    if element.kind() == ElementKind::Source {
-        return Ok(None);
-    }
-    let old = element.digest();
-    if let Some(old) = &old {
-        let same_bytes = element
-            .access()
-            .ok()
-            .and_then(|access| access.local_blob())
-            .is_some_and(|local| local.local_reference == pushed.digest.to_string());
-        // An archive's triple is that of the artifact inside, which the archive's own digest says nothing about.
-        if same_bytes || is_artifact_archive(media_type) {
-            return Ok(Some(old.clone()));
-        }
-    }
-    let wanted = algorithm(old.as_ref(), pushed);
-    let value = if wanted == pushed.digest.algorithm() {
-        pushed.digest.clone()
-    } else {
-        hash(&store.fetch(pushed), wanted).await?
+    let (old, algorithm) = match plan_digest(element, content, media_type) {
+        DigestPlan::Absent => return Ok(None),
+        DigestPlan::Keep(old) => return Ok(Some(old)),
+        DigestPlan::Compare(old, algorithm) => (old, algorithm),
     };
-    Ok(Some(updated_digest(old.as_ref(), &value, false)))
-}
-
-/// The algorithm by which an old value can be compared.
-fn algorithm(old: Option<&DigestSpec>, content: &Descriptor) -> Algorithm {
-    old.filter(|old| old.digest().is_some())
-        .and_then(DigestSpec::algorithm)
-        .unwrap_or(content.digest.algorithm())
+    let is_root = content.is_manifest();
+    let value = if algorithm == content.digest.algorithm() {
+        content.digest.clone()
+    } else if is_root {
+        let manifest = store.manifest(&content.digest.to_string()).await?;
+        Digest::of(algorithm, &manifest.bytes)
+    } else {
+        hash(&store.fetch(content), algorithm).await?
+    };
+    Ok(Some(updated_digest(old.as_ref(), &value, is_root)))
 }
 
 async fn hash(blob: &Blob, algorithm: Algorithm) -> Result<Digest> {

@@ -1,5 +1,6 @@
 //! Integration tests of the repository crate.
 
+mod counting;
 mod ctf;
 mod mapping;
 mod oci;

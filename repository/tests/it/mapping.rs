@@ -8,7 +8,7 @@ use ocm_content::{
     Stored, Stores,
 };
 use ocm_repository::ctf::Access;
-use ocm_repository::{Existing, Known, Repository, VersionOutcome};
+use ocm_repository::{Existing, Known, Repository, VersionOutcome, predict_local_blob};
 use ocm_specs::descriptor::{ComponentDescriptor, ElementKind, Encoding};
 use ocm_specs::media_type::{
     COMPONENT_CONFIG, DESCRIPTOR_JSON, DESCRIPTOR_YAML_TAR, OCI_CONFIG, OCI_INDEX, OCI_LAYER_TAR,
@@ -612,6 +612,86 @@ async fn digests_of_old_stay_while_they_hold() {
             .expect("stored");
         assert_eq!(stored["digest"], expected.unwrap_or(old));
     }
+}
+
+#[tokio::test]
+async fn the_second_copy_costs_one_request() {
+    let (source_stores, source) = memory();
+    let (artifact, _) = image().await;
+    let root = artifact.root().expect("it is stored").clone();
+    let image = resource(
+        "image",
+        json!({"type": "ociArtifact", "imageReference": "r.io/acme/app:1.0"}),
+    );
+    let blob = store_text(&source, "blob", "text").await;
+    let put = descriptor("1.0.0", vec![image.clone(), blob.clone()]);
+    publish(&source, &put, Existing::Fail)
+        .await
+        .expect("published");
+
+    let target: Arc<dyn Stores> = Arc::new(MemoryStores::new());
+    for is_second in [false, true] {
+        // Each time a run of its own, with a look at the source first.
+        let calls = crate::counting::Calls::default();
+        let counting = crate::counting::Counting {
+            calls: calls.clone(),
+            inner: target.clone(),
+        };
+        let known = known();
+        let open = |stores, prefix| {
+            Repository::new(RepositorySpec::ctf("m"), "m", stores, prefix, known.clone())
+        };
+        let source = open(Arc::new(source_stores.clone()), "acme");
+        source.get(COMPONENT, "1.0.0").await.expect("there");
+        // As a session does when it looks an image up.
+        known.note_size(&root.digest, root.size);
+        let target = open(Arc::new(counting), "");
+        let kind = ElementKind::Resource;
+        let planned = ComponentDescriptor::from_value(document(
+            "1.0.0",
+            vec![
+                predict_local_blob(kind, &image, &root).expect("no reading"),
+                predict_local_blob(kind, &blob, &Descriptor::of("text/plain", b"text"))
+                    .expect("no reading"),
+            ],
+        ))
+        .expect("a descriptor");
+        let done = target.is_published(&planned).await.expect("asked");
+        assert_eq!(done, Some(is_second));
+        if is_second {
+            assert_eq!(*calls.lock().expect("no panic"), ["resolve"]);
+            continue;
+        }
+        let mut resources = Vec::new();
+        let text: Content = Blob::from_bytes("text/plain", "text").into();
+        for (element, content) in [(&image, artifact.clone().into()), (&blob, text)] {
+            let stored = target
+                .prepare_local_blob(COMPONENT, kind, element, &content)
+                .await;
+            resources.push(stored.expect("stored"));
+        }
+        let copy = descriptor("1.0.0", resources);
+        assert_eq!(copy, planned, "what was planned is what was done");
+        publish(&target, &copy, Existing::Fail)
+            .await
+            .expect("published");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_without_parts_is_no_content() {
+    let (_, repository) = memory();
+    let blob = Blob::from_bytes(OCI_MANIFEST, "{}");
+    let error = repository
+        .prepare_local_blob(
+            COMPONENT,
+            ElementKind::Resource,
+            &resource("r", json!({"type": "none"})),
+            &blob.into(),
+        )
+        .await
+        .expect_err("no artifact");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
 #[tokio::test]
