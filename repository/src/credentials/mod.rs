@@ -3,12 +3,18 @@
 //! *Invariant*: nothing here reads the environment, a home directory or a file by itself; documents and paths are handed
 //! in. A [`Secret`] is never printed.
 
+mod consumer;
+mod docker;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use ocm_content::Result;
+
+pub use consumer::{Consumers, DockerConfigAt, Properties};
+pub use docker::{DockerConfig, Helpers};
 
 /// A text that `Debug` and `Display` hide.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
