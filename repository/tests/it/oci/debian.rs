@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ocm_content::conformance::{Capabilities, check_store};
-use ocm_content::limits::LimitsConfig;
-use ocm_content::{Blob, ContentStore, ErrorKind, Limits, Meter, Outcome, RawManifest};
-use ocm_repository::credentials::{Anonymous, Credential, CredentialSource, Identity};
-use ocm_repository::oci::{Client, ClientConfig, RetryConfig};
+use ocm_content::{Blob, ContentStore, ErrorKind, Meter, Outcome, RawManifest};
+use ocm_repository::credentials::{Anonymous, Credential};
+use ocm_repository::oci::ClientConfig;
 use ocm_specs::oci::{Descriptor, Manifest};
+
+use super::{Knows, client, sample};
 
 /// A registry that ends with the test.
 struct Registry {
@@ -88,20 +89,6 @@ async fn start(auth: &str) -> Option<Registry> {
     let _ = process.kill();
     let _ = process.wait();
     None
-}
-
-fn client(config: ClientConfig, credentials: impl CredentialSource + 'static) -> Client {
-    let limits = Limits::new(LimitsConfig::default());
-    Client::new(config, Arc::new(credentials), limits).expect("a client")
-}
-
-fn sample(size: usize) -> Vec<u8> {
-    let mut state = 1_u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    (0..size).map(|_| next()).collect()
 }
 
 /// It has no tags to remove alone, and takes SHA-512 for blobs by name only.
@@ -239,28 +226,13 @@ async fn referrers_work_without_the_api() {
     assert_eq!(typed.expect("referrers"), found[1..2]);
 }
 
-/// Knows one user.
-#[derive(Debug)]
-struct Jo(&'static str);
-
-#[async_trait::async_trait]
-impl CredentialSource for Jo {
-    async fn credential(&self, _: &Identity) -> ocm_content::Result<Option<Credential>> {
-        Ok(Some(Credential::basic("jo", self.0)))
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_are_shown_when_asked_for() {
     let auth = "auth: {htpasswd: {realm: test, path: FOLDER/htpasswd}}\n";
     let Some(registry) = registry(auth).await else {
         return;
     };
-    let config = || ClientConfig {
-        retry: RetryConfig::default(),
-        ..ClientConfig::default()
-    };
-    let nobody = client(config(), Anonymous);
+    let nobody = client(ClientConfig::default(), Anonymous);
     let error = nobody.ping(&registry.host).await.expect_err("nobody");
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert!(
@@ -269,13 +241,19 @@ async fn passwords_are_shown_when_asked_for() {
             .is_some_and(|hint| hint.contains("no credentials are configured")),
         "{error}"
     );
-    let wrong = client(config(), Jo("wrong"));
+    let wrong = client(
+        ClientConfig::default(),
+        Knows(Credential::basic("jo", "wrong")),
+    );
     let error = wrong
         .ping(&registry.host)
         .await
         .expect_err("a wrong password");
     assert_eq!(error.kind(), ErrorKind::Denied);
-    let right = client(config(), Jo("secret"));
+    let right = client(
+        ClientConfig::default(),
+        Knows(Credential::basic("jo", "secret")),
+    );
     right
         .ping(&registry.host)
         .await

@@ -1,0 +1,211 @@
+//! Registries that ask who is asking.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use ocm_content::{Blob, ContentStore};
+use ocm_repository::credentials::{Anonymous, Credential, CredentialSource, Secret};
+use ocm_specs::oci::Descriptor;
+
+use super::server::{Reply, Request, Server};
+use super::{Knows, client, config, outcome};
+
+/// A registry with a token service of its own; token number n is `t<n>`, and is good while `good` says so.
+async fn registry(good: impl Fn(&str) -> bool + Send + Sync + 'static) -> Server {
+    let (tokens, good) = (Arc::new(AtomicUsize::new(0)), Arc::new(good));
+    Server::start(move |request, _| {
+        let (tokens, good) = (tokens.clone(), good.clone());
+        async move { answer(&request, &tokens, &*good) }
+    })
+    .await
+}
+
+fn answer(request: &Request, tokens: &AtomicUsize, good: &(dyn Fn(&str) -> bool + Sync)) -> Reply {
+    let host = request.header("host").unwrap_or_default();
+    if request.target.starts_with("/token") {
+        let number = tokens.fetch_add(1, Ordering::SeqCst) + 1;
+        return Reply::new(200).body(format!(r#"{{"token":"t{number}","expires_in":300}}"#));
+    }
+    let token = request
+        .header("authorization")
+        .and_then(|value| value.strip_prefix("Bearer "));
+    if !token.is_some_and(good) {
+        let challenge = format!(
+            r#"Bearer realm="http://{host}/token?x=1",service="the registry",scope="extra:y:z""#
+        );
+        return Reply::new(401).header("www-authenticate", challenge);
+    }
+    match request.method.as_str() {
+        "POST" => Reply::new(202).header("location", "/v2/session"),
+        "PUT" => Reply::new(201),
+        _ => Reply::new(200),
+    }
+}
+
+fn link() -> Descriptor {
+    Descriptor::of("application/x-test", b"hello")
+}
+
+fn acme(server: &Server, credentials: impl CredentialSource + 'static) -> Arc<dyn ContentStore> {
+    let client = client(config(), credentials);
+    client.store(&server.host, "acme/x").expect("a store")
+}
+
+fn tokens(server: &Server) -> Vec<Request> {
+    let mut requests = server.requests();
+    requests.retain(|request| request.target.starts_with("/token"));
+    requests
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_requests_share_a_token_until_it_expires() {
+    let server = registry(|_| true).await;
+    let store = acme(&server, Knows(Credential::basic("jo", "secret")));
+    let link = link();
+    for found in join_all((0..8).map(|_| store.exists(&link))).await {
+        assert!(found.expect("an answer"));
+    }
+    let asked = tokens(&server);
+    assert_eq!(asked.len(), 1, "{:?}", server.lines());
+    assert_eq!(
+        asked[0].target,
+        "/token?x=1&service=the+registry&scope=extra%3Ay%3Az&scope=repository%3Aacme%2Fx%3Apull&client_id=ocm"
+    );
+    assert_eq!(asked[0].header("authorization"), Some("Basic am86c2VjcmV0"));
+    tokio::time::advance(Duration::from_secs(289)).await;
+    let before = server.lines().len();
+    // The challenge named a scope of its own, which the next request does not ask for.
+    store.exists(&link).await.expect("an answer");
+    store.exists(&link).await.expect("an answer");
+    assert_eq!(tokens(&server).len(), 2);
+    assert_eq!(server.lines().len(), before + 3);
+    tokio::time::advance(Duration::from_secs(291)).await;
+    store.exists(&link).await.expect("an answer");
+    assert_eq!(tokens(&server).len(), 3);
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_in_mid_run_is_replaced_once() {
+    let uses = AtomicUsize::new(0);
+    let server = registry(move |token| {
+        // The first token is good for two requests.
+        token != "t1" || uses.fetch_add(1, Ordering::SeqCst) < 2
+    })
+    .await;
+    let store = acme(&server, Anonymous);
+    for _ in 0..4 {
+        assert!(store.exists(&link()).await.expect("an answer"));
+    }
+    let server = registry(|_| false).await;
+    let store = acme(&server, Anonymous);
+    let error = store.exists(&link()).await.expect_err("no token will do");
+    assert!(
+        outcome::<()>(Err(error.clone())).contains("401 Unauthorized (denied)"),
+        "{error}"
+    );
+    assert_eq!(server.lines().len(), 3, "{:?}", server.lines());
+}
+
+#[tokio::test]
+async fn a_push_asks_for_what_a_mount_needs() {
+    let server = registry(|_| true).await;
+    let store = acme(&server, Anonymous);
+    let blob = Blob::from_bytes("application/x-test", "hello");
+    store
+        .push(&blob, &["acme/y".to_owned()])
+        .await
+        .expect("push");
+    let scopes: Vec<String> = tokens(&server)
+        .iter()
+        .map(|token| token.target.clone())
+        .collect();
+    assert!(
+        scopes[0].contains(
+            "scope=repository%3Aacme%2Fx%3Apull%2Cpush&scope=repository%3Aacme%2Fy%3Apull"
+        ),
+        "{scopes:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_posted_and_a_bearer_token_used_as_it_is() {
+    let server = registry(|_| true).await;
+    let store = acme(
+        &server,
+        Knows(Credential::IdentityToken(Secret::new("a/b"))),
+    );
+    store.exists(&link()).await.expect("an answer");
+    let asked = tokens(&server);
+    assert_eq!(asked[0].line(), "POST /token?x=1");
+    assert_eq!(
+        String::from_utf8_lossy(&asked[0].body),
+        "grant_type=refresh_token&client_id=ocm&refresh_token=a%2Fb&service=the+registry&scope=extra%3Ay%3Az+repository%3Aacme%2Fx%3Apull"
+    );
+    let server = registry(|token| token == "mine").await;
+    let store = acme(&server, Knows(Credential::Bearer(Secret::new("mine"))));
+    store.exists(&link()).await.expect("an answer");
+    assert!(tokens(&server).is_empty());
+}
+
+#[tokio::test]
+async fn challenges_that_are_not_met() {
+    for (challenge, expected, requests) in [
+        ("", "no credentials are configured", 1),
+        ("Negotiate", "no credentials are configured", 1),
+        ("Basic realm=x", "were not enough", 2),
+        (
+            r#"Bearer realm="http://registry.example/token""#,
+            "is not trusted with credentials",
+            1,
+        ),
+        (
+            r#"Bearer realm="ftp://127.0.0.1/token""#,
+            "is not trusted with credentials",
+            1,
+        ),
+        (
+            r#"Bearer realm="http://u:p@127.0.0.1/token""#,
+            "is not trusted with credentials",
+            1,
+        ),
+        ("Bearer service=x", "names no token service", 1),
+        (r#"Bearer realm="/token""#, "its token service is no URL", 1),
+        (
+            r#"Bearer realm="HERE/refuses""#,
+            "the token service answers 400",
+            2,
+        ),
+        (r#"Bearer realm="HERE/moves""#, "307", 2),
+        (r#"Bearer realm="HERE/empty""#, "has no token", 2),
+        (r#"Bearer realm="HERE/odd""#, "no header may have", 2),
+    ] {
+        let server = Server::start(move |request, _| async move {
+            let here = format!("http://{}", request.header("host").unwrap_or_default());
+            match request.target.split('?').next().unwrap_or_default() {
+                "/refuses" => Reply::new(400),
+                "/moves" => Reply::new(307).header("location", "/token"),
+                "/empty" => Reply::new(200).body("{}"),
+                "/odd" => Reply::new(200).body(r#"{"token":"a\nb"}"#),
+                _ if challenge.is_empty() => Reply::new(401),
+                _ => Reply::new(401).header("www-authenticate", challenge.replace("HERE", &here)),
+            }
+        })
+        .await;
+        let store = match challenge {
+            "" | "Negotiate" => acme(&server, Anonymous),
+            _ => acme(&server, Knows(Credential::basic("jo", "secret"))),
+        };
+        let error = store.exists(&link()).await.expect_err("a refusal");
+        let found = format!("{error} ({})", error.hint().unwrap_or_default());
+        assert!(found.contains(expected), "{challenge}: {found}");
+        assert!(!found.contains("secret"), "{found}");
+        assert_eq!(
+            server.lines().len(),
+            requests,
+            "{challenge}: {:?}",
+            server.lines()
+        );
+    }
+}
