@@ -33,6 +33,24 @@ use super::store::{Repository, announced_digest};
 /// The largest chunk that a registry may demand: it is kept in memory.
 const CHUNK_MIN_MAX: u64 = 64 << 20;
 
+/// Content whose digest and size are known.
+#[derive(Clone)]
+enum Known<'a> {
+    Blob(&'a Blob),
+    /// Read and checked already.
+    Kept(Bytes),
+}
+
+impl Known<'_> {
+    /// Can it be sent a second time?
+    fn again(&self) -> bool {
+        match self {
+            Self::Blob(blob) => blob.access() == Access::Reopenable,
+            Self::Kept(_) => true,
+        }
+    }
+}
+
 /// How looking for a blob came out.
 enum Begun {
     There(Outcome),
@@ -53,16 +71,8 @@ impl Repository {
         match (&blob.digest, blob.size) {
             (Some(digest), Some(size)) => {
                 let descriptor = Descriptor::new(blob.media_type.clone(), digest.clone(), size);
-                let outcome = self.push_known(blob, &descriptor, mount_from).await?;
-                Meter::with(|meter| match outcome {
-                    Outcome::Present => meter.skipped(),
-                    Outcome::Mounted => meter.mounted(),
-                    Outcome::Sent => {}
-                });
-                Ok(Pushed {
-                    descriptor,
-                    outcome,
-                })
+                self.push_known(Known::Blob(blob), descriptor, mount_from)
+                    .await
             }
             _ => self.push_unknown(blob, mount_from).await,
         }
@@ -70,14 +80,31 @@ impl Repository {
 
     async fn push_known(
         &self,
-        blob: &Blob,
+        known: Known<'_>,
+        descriptor: Descriptor,
+        mount_from: &[String],
+    ) -> Result<Pushed> {
+        let outcome = self.bring(known, &descriptor, mount_from).await?;
+        Meter::with(|meter| match outcome {
+            Outcome::Present => meter.skipped(),
+            Outcome::Mounted => meter.mounted(),
+            Outcome::Sent => {}
+        });
+        Ok(Pushed {
+            descriptor,
+            outcome,
+        })
+    }
+
+    async fn bring(
+        &self,
+        mut known: Known<'_>,
         descriptor: &Descriptor,
         mount_from: &[String],
     ) -> Result<Outcome> {
         let doing = format!("push blob {}", descriptor.digest);
         let call = self.upload_call(Method::PUT, None, doing);
         let config = &self.inner.config;
-        let again = blob.access() == Access::Reopenable;
         let mut mount_from = mount_from;
         let mut failed = 0;
         loop {
@@ -86,12 +113,21 @@ impl Repository {
                 Begun::Open(session) => session,
             };
             let mut upload = Upload::new(self, session, &call);
-            let sent = match (again, descriptor.size) {
-                (true, size) if size > config.chunk_threshold => {
+            if let Known::Blob(blob) = known
+                && blob.access() == Access::Once
+                && descriptor.size <= config.replay_size
+            {
+                known = Known::Kept(blob.read(config.replay_size).await?);
+            }
+            let sent = match &known {
+                Known::Kept(bytes) => upload.put_kept(bytes, descriptor).await,
+                Known::Blob(blob) if blob.access() == Access::Once => {
+                    upload.replay(blob).await.map(drop)
+                }
+                Known::Blob(blob) if descriptor.size > config.chunk_threshold => {
                     upload.stream_chunks(blob, descriptor).await
                 }
-                (false, size) if size > config.replay_size => upload.replay(blob).await.map(drop),
-                _ => upload.put(blob, descriptor).await,
+                Known::Blob(blob) => upload.put(blob, descriptor).await,
             };
             let failure = match sent {
                 Ok(()) => {
@@ -103,7 +139,7 @@ impl Repository {
             upload.cancel().await;
             failed += 1;
             let failure = Failure {
-                again: failure.again && again,
+                again: failure.again && known.again(),
                 ..failure
             };
             self.inner.pause(&call, failure, failed).await?;
@@ -130,13 +166,11 @@ impl Repository {
                     .pieces
                     .iter()
                     .for_each(|piece| all.extend_from_slice(piece));
-                let known = Blob::from_bytes(blob.media_type.clone(), all.freeze());
-                let digest = blob.digest.clone().or(known.digest.clone());
-                let known = match (digest, known.size) {
-                    (Some(digest), Some(size)) => known.expect_content(digest, size),
-                    _ => known,
-                };
-                return Box::pin(self.push(&known, mount_from)).await;
+                // A digest that is known was checked by the source.
+                let digest = blob.digest.clone().unwrap_or_else(|| Digest::sha256(&all));
+                let descriptor = Descriptor::new(blob.media_type.clone(), digest, all.len() as u64);
+                let known = Known::Kept(all.freeze());
+                return self.push_known(known, descriptor, mount_from).await;
             }
             let session = match self.begin(blob.digest.as_ref(), mount_from).await? {
                 Begun::Open(session) => session,
@@ -406,47 +440,34 @@ impl<'a> Upload<'a> {
 
     /// The whole blob in one request.
     async fn put(&mut self, blob: &Blob, descriptor: &Descriptor) -> Result<(), Failure> {
+        let source = blob.open().await.map_err(Failure::last)?;
+        self.put_stream(hold_back(source), descriptor).await
+    }
+
+    /// Content that was checked already, in one request.
+    async fn put_kept(&mut self, bytes: &Bytes, descriptor: &Descriptor) -> Result<(), Failure> {
+        let pieces = (!bytes.is_empty()).then(|| Ok(bytes.clone()));
+        self.put_stream(Box::pin(stream::iter(pieces)), descriptor)
+            .await
+    }
+
+    async fn put_stream(
+        &mut self,
+        source: ByteStream,
+        descriptor: &Descriptor,
+    ) -> Result<(), Failure> {
         let call = self
             .closing(&descriptor.digest)
             .header(CONTENT_LENGTH, HeaderValue::from(descriptor.size))
             .without_slot();
-        let answer = match blob.source().bytes() {
-            // In memory: the body can be sent again when the registry asks for another token.
-            Some(bytes) => self.put_bytes(&call, bytes, descriptor).await?,
-            None => {
-                let source = blob.open().await.map_err(Failure::last)?;
-                let timeouts = &self.repository.inner.config.timeouts;
-                let (body, outgoing) = outgoing(hold_back(source), descriptor.size, &call.meter);
-                let late = outgoing.clone().late(timeouts.stall, timeouts.commit);
-                let sent = self
-                    .transfer(&call, Payload::Stream(body, Box::pin(late)))
-                    .await;
-                outgoing.blame(sent)?
-            }
-        };
+        let timeouts = &self.repository.inner.config.timeouts;
+        let (body, outgoing) = outgoing(source, descriptor.size, &call.meter);
+        let late = outgoing.clone().late(timeouts.stall, timeouts.commit);
+        let sent = self
+            .transfer(&call, Payload::Stream(body, Box::pin(late)))
+            .await;
+        let answer = outgoing.blame(sent)?;
         self.closed(answer, &descriptor.digest)
-    }
-
-    async fn put_bytes(
-        &mut self,
-        call: &Call,
-        bytes: Bytes,
-        descriptor: &Descriptor,
-    ) -> Result<Answer, Failure> {
-        let found = Digest::of(descriptor.digest.algorithm(), &bytes);
-        let length = bytes.len() as u64;
-        if length != descriptor.size || found != descriptor.digest {
-            return Err(Failure::last(Error::mismatch(format!(
-                "content has digest {found} and {length} bytes, expected {} and {}",
-                descriptor.digest, descriptor.size
-            ))));
-        }
-        let answer = self.transfer(call, Payload::Bytes(bytes)).await?;
-        if let Some(meter) = &call.meter {
-            meter.read(length);
-            meter.sent(length);
-        }
-        Ok(answer)
     }
 
     fn closed(&mut self, answer: Answer, digest: &Digest) -> Result<(), Failure> {

@@ -30,6 +30,10 @@ impl Drop for Registry {
 }
 
 /// Starts one, or says why there is none.
+#[expect(
+    clippy::print_stderr,
+    reason = "who runs the tests should know what was left out"
+)]
 async fn registry(auth: &str) -> Option<Registry> {
     if !Path::new("/usr/bin/docker-registry").exists() {
         let required = std::env::var("OCM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
@@ -112,8 +116,8 @@ async fn it_keeps_the_contract_of_a_store() {
             "chunks",
             ClientConfig {
                 chunk_threshold: 0,
-                chunk_size: 70_000,
-                replay_size: 50_000,
+                chunk_size: 300_000,
+                replay_size: 200_000,
                 ..ClientConfig::default()
             },
         ),
@@ -147,7 +151,14 @@ async fn few_requests_do() {
     let blob = Blob::from_bytes("application/x-test", bytes.clone());
     let here = ["acme/x".to_owned()];
     let nowhere = ["acme/nowhere".to_owned()];
-    let pushes: [(&Arc<dyn ContentStore>, &Blob, &[String], Outcome, u64); 5] = [
+    type Push<'a> = (
+        &'a Arc<dyn ContentStore>,
+        &'a Blob,
+        &'a [String],
+        Outcome,
+        u64,
+    );
+    let pushes: [Push<'_>; 5] = [
         (&store, &blob, &[], Outcome::Sent, 2),
         (&store, &blob, &[], Outcome::Present, 1),
         (&other, &blob, &here, Outcome::Mounted, 1),

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream;
 use ocm_content::{Access, Blob, ByteStream, Error, ErrorKind, Outcome, Result, Source};
+use ocm_repository::credentials::Anonymous;
 use ocm_repository::oci::ClientConfig;
 use ocm_specs::Digest;
 use ocm_specs::oci::Descriptor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::server::{Reply, Request, Server};
-use super::{config, outcome, sample, store};
+use super::{client, config, outcome, sample, store};
 
 const TYPE: &str = "application/x-test";
 
@@ -565,6 +569,76 @@ async fn uploads_that_can_not_work_leave_nothing() {
                 || !asked.contains("DELETE"),
             "{name}"
         );
+    }
+}
+
+/// A registry that opens sessions and then takes no byte of a body.
+async fn deaf() -> (String, tokio::task::JoinSet<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let host = listener.local_addr().expect("an address").to_string();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let length = stream.read(&mut head).await.unwrap_or(0);
+            if head[..length].starts_with(b"POST") {
+                let answer = b"HTTP/1.1 202 Yes\r\nlocation: /s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+            } else if head[..length].starts_with(b"DELETE") {
+                let answer = b"HTTP/1.1 204 Yes\r\nconnection: close\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+            } else {
+                open.push(stream);
+            }
+        }
+    });
+    (host, tasks)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_nobody_takes_ends() {
+    let (host, _tasks) = deaf().await;
+    let mut config = config();
+    config.timeouts.stall = Duration::from_secs(20);
+    config.timeouts.commit = Duration::from_secs(500);
+    let client = client(config, Anonymous);
+    let store = client.store(&host, "acme/x").expect("a store");
+    // More than the buffers on the way hold; and little enough that they do hold it.
+    for (size, expected) in [
+        (
+            64 << 20,
+            "(3 attempts): the registry takes no byte for 20 seconds (unavailable)",
+        ),
+        (
+            10,
+            "the registry has all bytes and does not answer for 500 seconds (unavailable)",
+        ),
+    ] {
+        let blob = Blob::from_bytes(TYPE, vec![0; size]);
+        let chunks: Vec<Bytes> = {
+            let bytes = blob.read(1 << 30).await.expect("memory");
+            (0..size)
+                .step_by(1 << 16)
+                .map(|at| bytes.slice(at..size.min(at + (1 << 16))))
+                .collect()
+        };
+        let blob = blob.with_source(Arc::new(Slices(chunks)));
+        let found = outcome(store.push(&blob, &[]).await);
+        assert!(found.contains(expected), "{found}");
+    }
+}
+
+/// The same pieces again and again.
+#[derive(Debug)]
+struct Slices(Vec<Bytes>);
+
+impl Source for Slices {
+    fn open(&self, _: u64) -> BoxFuture<'static, Result<ByteStream>> {
+        let pieces = self.0.clone().into_iter().map(Ok);
+        Box::pin(async move { Ok(Box::pin(stream::iter(pieces)) as ByteStream) })
     }
 }
 
