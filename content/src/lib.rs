@@ -12,6 +12,7 @@ pub mod conformance;
 pub mod copy;
 mod error;
 mod file;
+pub mod gzip;
 pub mod limits;
 mod locations;
 pub mod memory;
@@ -19,6 +20,7 @@ pub mod meter;
 pub mod name;
 pub mod spool;
 mod store;
+pub mod tarball;
 pub mod tee;
 
 pub use artifact::{Artifact, Composed, Content, Part, Stored};
