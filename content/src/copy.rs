@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::locations::Locations;
 use crate::meter::Meter;
+use crate::spool::spool;
 use crate::store::{ContentStore, MANIFEST_LIMIT, Outcome, Pushed, RawManifest};
 
 /// Deepest nesting of indexes that is followed. Real ones have one or two levels.
@@ -684,7 +685,10 @@ async fn list_referrers(store: &dyn ContentStore, subject: &Digest) -> Result<Ve
 }
 
 /// Reads a manifest by digest and checks that it is what the link says.
-async fn read_manifest(store: &dyn ContentStore, link: &Descriptor) -> Result<RawManifest> {
+pub(crate) async fn read_manifest(
+    store: &dyn ContentStore,
+    link: &Descriptor,
+) -> Result<RawManifest> {
     let fact = || format!("read manifest {} from {}", link.digest, store.location());
     if link.size > MANIFEST_LIMIT {
         return Err(Error::limit(format!(
@@ -712,14 +716,14 @@ async fn read_manifest(store: &dyn ContentStore, link: &Descriptor) -> Result<Ra
 }
 
 /// Is this a layer that registries do not pass on (OCI image spec, layer.md "Non-Distributable Layers")?
-fn is_foreign(link: &Descriptor) -> bool {
+pub(crate) fn is_foreign(link: &Descriptor) -> bool {
     link.urls.as_ref().is_some_and(|urls| !urls.is_empty())
         || link.media_type.contains(".nondistributable.")
         || link.media_type.contains(".rootfs.foreign.")
 }
 
 /// The content that a link carries itself, if it is what the link says (OCI image spec, descriptor.md `data`).
-fn inline(link: &Descriptor) -> Option<Blob> {
+pub(crate) fn inline(link: &Descriptor) -> Option<Blob> {
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(link.data.as_ref()?)
         .ok()?;
@@ -760,6 +764,24 @@ fn check_parts(composed: &Composed, template: &Manifest) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A composed artifact with everything known: parts that can be read once only are spooled.
+pub(crate) async fn complete(
+    composed: &Composed,
+    limits: &Arc<Limits>,
+) -> Result<(RawManifest, Vec<Blob>)> {
+    let template = composed.template.parse()?;
+    check_parts(composed, &template)?;
+    let mut items = Vec::new();
+    for (part, blob) in &composed.replaced {
+        items.push(Item {
+            blob: spool(blob, limits).await?,
+            part: Some(*part),
+        });
+    }
+    let root = compose(composed, &items)?;
+    Ok((root, items.into_iter().map(|item| item.blob).collect()))
 }
 
 /// The manifest over the template with the links of replaced parts changed and dropped layers gone. Where that changes

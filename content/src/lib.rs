@@ -5,6 +5,7 @@
 //! A [`Blob`] is a handle to bytes that nobody has read yet; an [`Artifact`] is a root manifest and the store that has its
 //! parts. The *reader pulls*: nothing flows until a target asks for it, and back-pressure is the target's transport.
 
+pub mod archive;
 mod artifact;
 mod blob;
 #[cfg(any(test, feature = "conformance"))]
@@ -23,6 +24,7 @@ mod store;
 pub mod tarball;
 pub mod tee;
 
+pub use archive::{layout_tar, open_archive};
 pub use artifact::{Artifact, Composed, Content, Part, Stored};
 pub use blob::{Access, Blob, ByteStream, Locator, Source};
 pub use copy::{Copier, CopyOptions, Prepared, Referrers};
