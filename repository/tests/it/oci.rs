@@ -1,7 +1,7 @@
 //! The registry client, against Debian's `docker-registry` and against servers that misbehave on purpose.
 
 mod auth;
-mod debian;
+pub(crate) mod debian;
 mod pull;
 mod push;
 mod server;

@@ -232,3 +232,92 @@ async fn a_later_run_finds_content_in_an_archive() {
         Some(true)
     );
 }
+
+#[tokio::test]
+async fn from_an_archive_to_a_registry_and_back() {
+    let Some(registry) = crate::oci::debian::registry("").await else {
+        return;
+    };
+    let folder = TempDir::new().expect("a folder");
+    let places = [
+        RepositorySpec::ctf("archive"),
+        RepositorySpec::oci(registry.host.clone(), "acme/first"),
+        RepositorySpec::oci(format!("http://{}", registry.host), "acme/second"),
+        RepositorySpec::ctf("copy"),
+    ];
+
+    // An image in the registry, and a component version in the archive that has it and a text by value.
+    let first = session(&folder);
+    let image_reference = format!("{}/images/app:1.0", registry.host);
+    let store = first
+        .oci_store(&image_reference.parse().expect("a reference"))
+        .expect("a store");
+    let config = Blob::from_bytes(OCI_CONFIG, "{}");
+    let link = store.push(&config, &[]).await.expect("pushed").descriptor;
+    let image = RawManifest::write(&Manifest::image(link, vec![]));
+    store.put_manifest(&image, Some("1.0")).await.expect("put");
+    let archive = first.repository(&places[0], true).await.expect("begun");
+    let missing = archive.find(COMPONENT, "1.0.0+x").await.expect("asked");
+    assert!(missing.is_none());
+    let mut resources = Vec::new();
+    let text: Content = Blob::from_bytes("text/plain", "text").into();
+    let artifact: Content = first
+        .artifact(&image_reference)
+        .await
+        .expect("there")
+        .into();
+    for (element, content) in [
+        (resource("text", json!({"type": "none"})), text),
+        (
+            resource(
+                "image",
+                json!({"type": "ociArtifact", "imageReference": image_reference}),
+            ),
+            artifact,
+        ),
+    ] {
+        let stored = archive
+            .prepare_local_blob(COMPONENT, ElementKind::Resource, &element, &content)
+            .await;
+        resources.push(stored.expect("stored"));
+    }
+    publish(&first, &places[0], &descriptor("1.0.0+x", resources)).await;
+
+    for hop in places.windows(2) {
+        // Each hop is a run of its own.
+        let session = session(&folder);
+        let source = session.repository(&hop[0], false).await.expect("open");
+        let target = session.repository(&hop[1], true).await.expect("open");
+        let version = source.get(COMPONENT, "1.0.0+x").await.expect("there");
+        assert_eq!(
+            target
+                .is_published(&version.descriptor)
+                .await
+                .expect("asked"),
+            Some(false)
+        );
+        for element in version.descriptor.resources() {
+            let content = version.local_blob(&element).expect("local");
+            let stored = target
+                .prepare_local_blob(COMPONENT, ElementKind::Resource, element.value(), &content)
+                .await
+                .expect("stored");
+            assert_eq!(&stored, element.value(), "nothing of it changes");
+        }
+        publish(&session, &hop[1], &version.descriptor).await;
+        assert_eq!(
+            target
+                .is_published(&version.descriptor)
+                .await
+                .expect("asked"),
+            Some(true)
+        );
+        let copy = target.get(COMPONENT, "1.0.0+x").await.expect("there");
+        assert_eq!(copy.root, version.root, "the very same manifest everywhere");
+        assert_eq!(
+            target.versions(COMPONENT).await.expect("listed"),
+            ["1.0.0+x"]
+        );
+        assert_eq!(target.components().await.expect("listed"), [COMPONENT]);
+    }
+}

@@ -16,9 +16,9 @@ use ocm_specs::oci::{Descriptor, Manifest};
 use super::{Knows, client, sample};
 
 /// A registry that ends with the test.
-struct Registry {
+pub(crate) struct Registry {
     process: Child,
-    host: String,
+    pub(crate) host: String,
     _data: tempfile::TempDir,
 }
 
@@ -34,7 +34,7 @@ impl Drop for Registry {
     clippy::print_stderr,
     reason = "who runs the tests should know what was left out"
 )]
-async fn registry(auth: &str) -> Option<Registry> {
+pub(crate) async fn registry(auth: &str) -> Option<Registry> {
     if !Path::new("/usr/bin/docker-registry").exists() {
         let required = std::env::var("OCM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
         assert!(!required, "docker-registry is required and not installed");
