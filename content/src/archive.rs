@@ -43,13 +43,16 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Opens an OCI image layout or an artifact set, compressed or not, as the artifact it holds.
 ///
-/// The tag is the bare one that the archive gives its main artifact. Temporary bytes are freed with the artifact.
+/// The tag is the bare one that the archive gives its main artifact. Temporary bytes are freed with the artifact. Takes
+/// transfer slots on the blob's hosts for its pass: hold none when calling this.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Invalid`] for what is no such archive, names outside of itself, links, devices, duplicates, or holds no
 /// or several main artifacts; [`crate::ErrorKind::Limit`] beyond the limits here or of the run.
 pub async fn open_archive(blob: &Blob, limits: &Arc<Limits>) -> Result<Artifact> {
+    let slots = limits.transfer(&blob.hosts()).await;
     let contents = Contents::read(blob, limits).await?;
+    drop(slots);
     let index = contents.index().await?;
     let store = ArchiveStore::new(blob, contents, &index).await?;
     let root = store.main(&index)?;

@@ -193,6 +193,7 @@ fn memory_from(memory: &[Bytes], offset: u64) -> ByteStream {
 /// A blob of the same content that may be opened again and again, with digest and size.
 ///
 /// A once blob is read to its end and kept; one that can be opened again is read only where digest or size are missing.
+/// Takes transfer slots on the blob's hosts while it reads: hold none when calling this.
 ///
 /// # Errors
 /// What reading gives, [`crate::ErrorKind::Limit`] when the budget for temporary files is used up.
@@ -205,6 +206,7 @@ pub async fn spool(blob: &Blob, limits: &Arc<Limits>) -> Result<Blob> {
     let mut hasher = Hasher::new(algorithm.unwrap_or(Algorithm::Sha256));
     let mut kept = Spool::new(limits);
     let mut size = 0;
+    let _slots = limits.transfer(&blob.hosts()).await;
     let mut stream = blob.open().await?;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
@@ -230,12 +232,12 @@ pub async fn spool(blob: &Blob, limits: &Arc<Limits>) -> Result<Blob> {
 mod tests {
     use std::sync::Mutex;
 
-    use futures::TryStreamExt;
+    use futures::{FutureExt, TryStreamExt};
     use ocm_specs::Digest;
 
     use super::*;
     use crate::error::{Error, ErrorKind};
-    use crate::limits::LimitsConfig;
+    use crate::limits::{Host, LimitsConfig};
 
     #[derive(Debug)]
     struct Once(Mutex<Option<Vec<Bytes>>>);
@@ -303,6 +305,36 @@ mod tests {
             );
             drop(reading);
             assert_eq!((limits.window().used(), limits.spool().used()), (0, 0));
+        }
+    }
+
+    /// Looks whether its host's only slot is taken when it is opened.
+    #[derive(Debug)]
+    struct Remote(Arc<Limits>);
+
+    impl Source for Remote {
+        fn open(&self, _offset: u64) -> BoxFuture<'static, Result<ByteStream>> {
+            let taken = self.0.transfer(&self.hosts()).now_or_never().is_none();
+            Box::pin(async move {
+                assert!(taken, "who reads from a host has a slot there");
+                Ok(Box::pin(stream::iter([Ok(Bytes::from_static(b"x"))])) as ByteStream)
+            })
+        }
+        fn hosts(&self) -> Vec<Host> {
+            vec![Host::new("one.example")]
+        }
+    }
+
+    #[tokio::test]
+    async fn reading_from_a_host_takes_a_slot_and_gives_it_back() {
+        let limits = Limits::new(LimitsConfig {
+            transfers_per_host: 1,
+            ..LimitsConfig::default()
+        });
+        let blob = Blob::new("x/y", Arc::new(Remote(limits.clone())));
+        for _ in 0..2 {
+            let known = spool(&blob, &limits).await.unwrap();
+            assert_eq!(known.digest, Some(Digest::sha256(b"x")));
         }
     }
 

@@ -299,6 +299,42 @@ async fn the_parts_of_an_artifact_are_shared_too() {
     check_freed(&limits);
 }
 
+/// Readers in tasks of their own, some of which are aborted while they wait: the others are woken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_in_many_tasks_all_get_on() {
+    for round in 0..150 {
+        let access = [Access::Reopenable, Access::Once][round % 2];
+        let limits = limits([0, 3_000, 1 << 20][round % 3], 1 << 20);
+        let toy = Toy::new(100_000, 1_000, access);
+        let shared = toy.shared(5, &limits);
+        let mut tasks = tokio::task::JoinSet::new();
+        let doomed = shared.clone();
+        let abort = tasks.spawn(async move { doomed.read(1 << 20).await });
+        for _ in 0..4 {
+            let blob = shared.clone();
+            tasks.spawn(async move { blob.read(1 << 20).await });
+        }
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        abort.abort();
+        while let Some(joined) = tokio::time::timeout(Duration::from_secs(60), tasks.join_next())
+            .await
+            .expect("every reader is woken")
+        {
+            match joined {
+                Ok(read) => assert!(read.unwrap() == toy.bytes),
+                Err(error) => assert!(error.is_cancelled(), "{error}"),
+            }
+        }
+        if access == Access::Once {
+            assert_eq!(toy.openings(), 1);
+        }
+        drop(shared);
+        check_freed(&limits);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     Open(u64),
