@@ -187,6 +187,7 @@ fn is_demanding(schema: &Json) -> bool {
         | "deprecated"
         | "examples"
         | "default"
+        | "format"
         | super::types::CONTENT_KEYWORD => false,
         "properties" | "$defs" | "definitions" => match value {
             Json::Object(schemas) => schemas.values().any(is_demanding),
@@ -217,4 +218,46 @@ fn is_nullable(branches: &Json) -> bool {
 
 fn is_all(value: &Json, test: impl Fn(&Json) -> bool) -> bool {
     value.as_array().is_some_and(|list| list.iter().all(test))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn schemas_that_types_cover_cost_nothing() {
+        for (schema, demanding) in [
+            (
+                json!({"type": "object", "additionalProperties": false, "properties": {"a": {"type": "string"}}}),
+                false,
+            ),
+            (
+                json!({"properties": {"pattern": {"type": "string"}}}),
+                false,
+            ),
+            (
+                json!({"properties": {"a": {"type": "string", "pattern": "^a$"}}}),
+                true,
+            ),
+            (json!({"items": {"minimum": 1}}), true),
+            (
+                json!({"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}], "$defs": {"a": {"type": "string"}}}),
+                false,
+            ),
+            (json!({"$defs": {"a": {"maxLength": 1}}}), true),
+            (
+                json!({"oneOf": [{"const": "a", "description": "first"}, {"const": "b"}]}),
+                false,
+            ),
+            (
+                json!({"oneOf": [{"type": "string"}, {"type": "integer"}]}),
+                true,
+            ),
+            (json!({"enum": [1, 2]}), true),
+            (json!({"type": "string", "format": "date-time"}), false),
+        ] {
+            assert_eq!(is_demanding(&schema), demanding, "{schema}");
+        }
+    }
 }
