@@ -493,8 +493,12 @@ impl<'a> Job<'a> {
             }
         }
         let target = &self.target;
-        let present: Vec<bool> = stream::iter(&wanted)
-            .map(|link| target.exists(link))
+        // Futures made first: a closure that borrows, kept in a stream, hides that the whole is `Send`.
+        let mut looks = Vec::with_capacity(wanted.len());
+        for link in &wanted {
+            looks.push(target.exists(link));
+        }
+        let present: Vec<bool> = stream::iter(looks)
             .buffered(CONCURRENCY)
             .try_collect()
             .await?;
@@ -607,17 +611,24 @@ impl<'a> Job<'a> {
                 self.copier.locations.forget(self.target.as_ref(), digest);
             }
         }
-        let pushed = stream::iter(&tree.blobs)
-            .map(|item| {
+        let mut pushes = Vec::with_capacity(tree.blobs.len());
+        for item in &tree.blobs {
+            let source = Some(self.source.as_ref());
+            pushes.push(
                 self.copier
-                    .push_blob(&item.blob, &self.target, Some(self.source.as_ref()), trust)
-            })
+                    .push_blob(&item.blob, &self.target, source, trust),
+            );
+        }
+        let pushed = stream::iter(pushes)
             .buffered(CONCURRENCY)
             .try_collect()
             .await?;
         for level in tree.levels.iter().rev() {
-            stream::iter(level)
-                .map(|manifest| self.target.put_manifest(manifest, None))
+            let mut puts = Vec::with_capacity(level.len());
+            for manifest in level {
+                puts.push(self.target.put_manifest(manifest, None));
+            }
+            stream::iter(puts)
                 .buffer_unordered(CONCURRENCY)
                 .try_collect::<()>()
                 .await?;

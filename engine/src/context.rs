@@ -191,6 +191,10 @@ impl StepContext {
     pub fn offer(&self, port: &str, content: impl Into<Content>) -> ContentRef {
         let content = content.into().with_origin(&self.id);
         let reference = ContentRef::port(&self.id, port, &content);
+        let content = match self.readers.get(port) {
+            Some(readers) if *readers > 1 => ocm_content::share(content, *readers, self.limits()),
+            _ => content,
+        };
         self.run
             .contents
             .insert(format!("{}/{port}", self.id), content);

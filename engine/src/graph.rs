@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use ocm_specs::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use ocm_specs::transfer::{Dialect, StepSpec, TransferSpec, Word};
-use ocm_specs::yaml::{Node, Span, Value};
+use ocm_specs::yaml::{Node, Source, Span};
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::language::{Placed, Template};
+use crate::language::{self, Document, Placed};
 use crate::schedule::Edge;
 
 /// Words that are no step ids, since the reference implementation gives them another meaning (transformation.md 2.3).
@@ -56,53 +56,14 @@ pub struct Graph {
     pub(crate) edges: Vec<(usize, usize, Edge)>,
     /// A topological order.
     pub(crate) order: Vec<usize>,
-    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 /// A step with its id and its parsed strings.
 #[derive(Debug)]
 pub(crate) struct LinkedStep {
     pub(crate) id: Arc<str>,
-    pub(crate) strings: Strings,
-}
-
-/// The strings of a value that have expressions; mirrors the shape of the [`Node`] it was made from.
-#[derive(Debug)]
-pub(crate) enum Strings {
-    /// No expression here or below.
-    Constant,
-    /// A string with expressions.
-    Template(Box<Template>),
-    /// A list with one entry per element.
-    List(Vec<Strings>),
-    /// A map with one entry per field, in the map's order.
-    Map(Vec<Strings>),
-}
-
-impl Strings {
-    /// Calls `visit` with every template and the node it was parsed from.
-    pub(crate) fn visit<'a>(
-        &'a self,
-        node: &'a Node,
-        visit: &mut impl FnMut(&'a Node, &'a Template),
-    ) {
-        match (self, &node.value) {
-            (Self::Template(template), _) => visit(node, template),
-            (Self::List(strings), Value::List(nodes)) => {
-                strings
-                    .iter()
-                    .zip(nodes)
-                    .for_each(|(strings, node)| strings.visit(node, visit));
-            }
-            (Self::Map(strings), Value::Map(map)) => {
-                strings
-                    .iter()
-                    .zip(map.values())
-                    .for_each(|(strings, member)| strings.visit(&member.node, visit));
-            }
-            _ => {}
-        }
-    }
+    /// The expressions in its inputs.
+    pub(crate) document: Document,
 }
 
 impl Graph {
@@ -122,7 +83,7 @@ impl Graph {
             return Err(Diagnostics::new(source, vec![finding]));
         }
         linker.ids(&spec.steps);
-        let steps = linker.steps(&spec.steps);
+        let steps = linker.steps(&source, &spec.steps);
         let edges = linker.edges(&spec.steps, &steps);
         let order = linker.order(&spec.steps, &steps, &edges);
         if !linker.findings.is_empty() {
@@ -134,7 +95,6 @@ impl Graph {
             index: linker.index,
             edges,
             order,
-            warnings: Vec::new(),
         })
     }
 
@@ -198,57 +158,26 @@ impl Linker {
         self.findings.push(finding.in_step(step.name()));
     }
 
-    fn steps(&mut self, steps: &[StepSpec]) -> Vec<LinkedStep> {
+    fn steps(&mut self, source: &Source, steps: &[StepSpec]) -> Vec<LinkedStep> {
         let mut linked = Vec::with_capacity(steps.len());
         for (step, id) in steps.iter().zip(self.ids.clone()) {
-            let strings = self.strings(&id, &step.spec, &mut Vec::new());
-            linked.push(LinkedStep { id, strings });
+            let document = Document::parse(&step.spec, Some(source)).unwrap_or_else(|errors| {
+                self.findings
+                    .extend(errors.into_iter().map(|error| in_step(error, &id)));
+                Document::default()
+            });
+            linked.push(LinkedStep { id, document });
         }
         linked
-    }
-
-    fn strings<'a>(&mut self, id: &str, node: &'a Node, path: &mut Vec<Segment<'a>>) -> Strings {
-        match &node.value {
-            Value::String(text) => match Template::parse(text) {
-                Ok(Template::Literal) => Strings::Constant,
-                Ok(template) => Strings::Template(Box::new(template)),
-                Err(error) => {
-                    let finding = Diagnostic::error(node.span, error.message)
-                        .in_step(id)
-                        .at_field(render(path));
-                    self.findings.push(finding);
-                    Strings::Constant
-                }
-            },
-            Value::List(list) => {
-                let strings = list.iter().enumerate().map(|(index, item)| {
-                    path.push(Segment::Index(index));
-                    let strings = self.strings(id, item, path);
-                    path.pop();
-                    strings
-                });
-                compact(strings.collect(), Strings::List)
-            }
-            Value::Map(map) => {
-                let strings = map.iter().map(|(key, member)| {
-                    path.push(Segment::Key(key));
-                    let strings = self.strings(id, &member.node, path);
-                    path.pop();
-                    strings
-                });
-                compact(strings.collect(), Strings::Map)
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => Strings::Constant,
-        }
     }
 
     fn edges(&mut self, specs: &[StepSpec], steps: &[LinkedStep]) -> Vec<(usize, usize, Edge)> {
         let mut edges = Vec::new();
         for (target, (spec, step)) in specs.iter().zip(steps).enumerate() {
             let mut sources = BTreeMap::new();
-            step.strings.visit(&spec.spec, &mut |node, template| {
-                for placed in template.expressions() {
-                    self.references(&step.id, node, placed, &mut sources);
+            step.document.visit(&spec.spec, &mut |site| {
+                for placed in site.template.expressions() {
+                    self.references(&step.id, site.node, placed, &mut sources);
                 }
             });
             for word in &spec.depends_on {
@@ -387,14 +316,18 @@ fn cycle_in(graph: &DiGraph<(), ()>, component: &[NodeIndex]) -> Option<Vec<usiz
     None
 }
 
-fn compact(strings: Vec<Strings>, wrap: impl FnOnce(Vec<Strings>) -> Strings) -> Strings {
-    if strings
-        .iter()
-        .all(|strings| matches!(strings, Strings::Constant))
-    {
-        return Strings::Constant;
-    }
-    wrap(strings)
+/// A finding of the language, which knows the document only, as one of the spec.
+pub(crate) fn in_step(finding: language::Diagnostic, id: &str) -> Diagnostic {
+    let field = match finding.path.as_str() {
+        "" => "spec".to_owned(),
+        path if path.starts_with('[') => format!("spec{path}"),
+        path => format!("spec.{path}"),
+    };
+    let mut diagnostic = Diagnostic::error(finding.span, finding.message)
+        .in_step(id)
+        .at_field(field);
+    diagnostic.hint = finding.hint;
+    diagnostic
 }
 
 /// `<slug of the type><n>`, counting per slug in document order, around the ids that were given.
@@ -416,23 +349,4 @@ fn generated_id(
             return id;
         }
     }
-}
-
-enum Segment<'a> {
-    Key(&'a str),
-    Index(usize),
-}
-
-fn render(path: &[Segment<'_>]) -> String {
-    let mut out = "spec".to_owned();
-    for segment in path {
-        match segment {
-            Segment::Key(key) => {
-                out.push('.');
-                out.push_str(key);
-            }
-            Segment::Index(index) => out.push_str(&format!("[{index}]")),
-        }
-    }
-    out
 }

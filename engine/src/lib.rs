@@ -6,11 +6,11 @@
 mod context;
 mod event;
 mod graph;
-mod inputs;
 pub mod language;
 mod plan;
 mod run;
 mod schedule;
+mod schema;
 mod step;
 mod step_types;
 
@@ -20,6 +20,7 @@ pub use graph::Graph;
 pub use plan::Plan;
 pub use run::{RunResult, Status};
 pub use schedule::{Edge, Schedule};
+pub use schema::spec_schema;
 pub use step::{
     CONTENT_KEYWORD, CONTENT_TYPE, ContentRef, Effect, Lineage, Outcome, Publish, StepError,
     Transformer,

@@ -121,7 +121,7 @@ impl Scope for RunScope<'_> {
         let (planned, state) = (&self.plan.steps()[index], &self.steps[index]);
         Some(Root::Step(StepView {
             id: &planned.id,
-            kind: &planned.type_name,
+            kind: &planned.bound.info().name,
             spec: state.spec.as_deref(),
             output: state.output.as_deref(),
         }))
@@ -222,8 +222,12 @@ impl<'p> Runner<'p> {
             readers: planned.readers.clone(),
             warnings,
         };
-        let future = planned.step_type.run(cx, Json::clone(&spec));
-        let span = tracing::info_span!("step", id = &*planned.id, kind = &*planned.type_name);
+        let future = planned.bound.step_type.run(cx, Json::clone(&spec));
+        let span = tracing::info_span!(
+            "step",
+            id = &*planned.id,
+            kind = &*planned.bound.info().name
+        );
         self.running.spawn(
             meter
                 .scope(async move {
@@ -235,21 +239,12 @@ impl<'p> Runner<'p> {
         );
     }
 
-    /// The inputs of a step, evaluated and validated again as a whole: a computed value may break a pattern.
     fn evaluate(&self, node: usize) -> Result<Json, StepError> {
-        let planned = &self.plan.steps()[node];
         let scope = RunScope {
             plan: self.plan,
             steps: &self.steps,
         };
-        let spec = planned.inputs.evaluate(&scope).map_err(|error| {
-            let mut cause = Error::invalid(error.error.message);
-            if let Some(hint) = error.error.hint {
-                cause = cause.with_hint(hint);
-            }
-            StepError::at(error.field, cause)
-        })?;
-        Ok(spec)
+        self.plan.evaluate(node, &scope)
     }
 
     fn start_publishing(&mut self, node: usize) {
@@ -260,7 +255,11 @@ impl<'p> Runner<'p> {
             return;
         };
         let planned = &self.plan.steps()[node];
-        let span = tracing::info_span!("publish", id = &*planned.id, kind = &*planned.type_name);
+        let span = tracing::info_span!(
+            "publish",
+            id = &*planned.id,
+            kind = &*planned.bound.info().name
+        );
         let meter = work.meter.clone();
         self.running.spawn(
             meter
@@ -280,7 +279,13 @@ impl<'p> Runner<'p> {
     fn on_prepared(&mut self, node: usize, result: Result<Outcome<Json>, StepError>) {
         self.tell_warnings(node);
         let planned = &self.plan.steps()[node];
-        let outcome = match result {
+        let checked = result.and_then(|outcome| {
+            planned
+                .bound
+                .check_output(&outcome.output)
+                .map(|()| outcome)
+        });
+        let outcome = match checked {
             Ok(outcome) => outcome,
             Err(error) => return self.on_failed(node, error),
         };

@@ -297,7 +297,7 @@ impl Transformer for ToySink {
             return Err(StepError::invalid("toys know blobs only"));
         };
         if spec.digest_first && blob.access() == Access::Once {
-            blob = Blob::from_bytes(blob.media_type.clone(), blob.read(1 << 20).await?);
+            blob = ocm_content::spool(&blob, cx.limits()).await?;
         }
         let mut hosts = blob.hosts();
         hosts.push(Host::new(&spec.host));
