@@ -3,17 +3,55 @@
 //! Invariant: a step that only passes content on hands out handles and ends; bytes flow when a target pulls.
 
 pub mod attributes;
+pub mod cleanup;
+pub mod component;
 pub mod convert;
+pub mod fields;
 pub mod filter;
 mod image;
+pub mod local_blob;
 pub mod localize;
 pub mod lower;
 pub mod merge;
+pub mod oci_artifact;
 mod overlay;
 mod pipe;
 pub mod resource;
 
-use ocm_engine::StepTypes;
+use std::marker::PhantomData;
+
+use ocm_engine::{StepTypes, Transformer};
+
+use crate::component::{Ctf, Oci, Storage};
+
+/// All built-in step types.
+#[must_use]
+pub fn step_types() -> StepTypes {
+    let types = with_conversions(StepTypes::new())
+        .with(oci_artifact::GetOciArtifact)
+        .with(oci_artifact::AddOciArtifact)
+        .with(oci_artifact::TransferOciArtifact)
+        .with(oci_artifact::DownloadResource)
+        .with(oci_artifact::UploadResource)
+        .with(cleanup::FileCleanup);
+    with_storage::<Oci>(with_storage::<Ctf>(types))
+}
+
+/// Adds the step types that exist once per kind of repository.
+fn with_storage<S: Storage>(types: StepTypes) -> StepTypes
+where
+    component::GetComponentVersion<S>: Transformer,
+{
+    types
+        .with(component::GetComponentVersion::<S>(PhantomData))
+        .with(component::AddComponentVersion::<S>(PhantomData))
+        .with(component::DownloadComponent::<S>(PhantomData))
+        .with(component::UploadComponent::<S>(PhantomData))
+        .with(local_blob::GetLocalResource::<S>(PhantomData))
+        .with(local_blob::AddLocalResource::<S>(PhantomData))
+        .with(local_blob::DownloadLocalBlob::<S>(PhantomData))
+        .with(local_blob::UploadLocalBlob::<S>(PhantomData))
+}
 
 /// Adds the step types that read no repository: constants, conversions, filters, merges.
 ///
@@ -39,13 +77,12 @@ mod testing;
 mod tests {
     use std::collections::BTreeSet;
 
-    use ocm_engine::StepTypes;
     use ocm_specs::transfer::TransferSpec;
     use ocm_specs::yaml::{LoadOptions, Source, load};
 
     #[test]
     fn examples_are_specs_that_fit_their_schemas() {
-        for step_type in crate::with_conversions(StepTypes::new()).iter() {
+        for step_type in crate::step_types().iter() {
             let info = step_type.info();
             let text = format!("transformations:\n{}", info.example);
             let source = Source::new(info.name.clone(), text);

@@ -1,0 +1,354 @@
+//! Content stored beside a component descriptor: `CTFGetLocalResource`, `OCIAddLocalResource`, and design 002's local blobs.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use ocm_content::{Content, Error};
+use ocm_engine::{ContentRef, Effect, Lineage, Outcome, StepContext, StepError, Transformer};
+use ocm_repository::{ComponentVersion, Session};
+use ocm_specs::Identity;
+use ocm_specs::descriptor::{Element, ElementKind};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::component::{Place, Storage};
+use crate::fields::{
+    Access, DescriptorField, OutputPath, RepositoryField, ResourceField, open, tidy_resource,
+};
+use crate::resource::{self, ResourceSelector};
+
+/// `CTFGetLocalResource`, `OCIGetLocalResource`: a handle to a local resource.
+pub struct GetLocalResource<S>(pub PhantomData<S>);
+
+/// Inputs of [`GetLocalResource`].
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    bound = "R: DeserializeOwned"
+)]
+pub struct GetSpec<R> {
+    /// Where the component version is.
+    repository: R,
+    /// Component name.
+    component: String,
+    /// Component version.
+    version: String,
+    /// Attributes that tell the resource: name, version, extra identity.
+    resource_identity: BTreeMap<String, String>,
+    /// Has no effect: bytes stream.
+    #[serde(default)]
+    #[expect(dead_code, reason = "accepted for the sake of specs that name it")]
+    output_path: OutputPath,
+}
+
+/// Outputs of [`GetLocalResource`].
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct GetOutput {
+    /// The content.
+    file: ContentRef,
+    /// The resource as it stands in the descriptor.
+    resource: ResourceField,
+}
+
+impl<S: Storage> Transformer for GetLocalResource<S> {
+    const TYPE: &'static str = S::GET_LOCAL[0];
+    const EXAMPLE: &'static str = S::GET_LOCAL[1];
+    const EFFECT: Effect = Effect::None;
+    const SUMMARY: &'static str =
+        "Reads a resource that is stored beside its component descriptor.";
+    type Spec = GetSpec<S::Repository>;
+    type Output = GetOutput;
+
+    async fn run(
+        &self,
+        cx: StepContext,
+        spec: Self::Spec,
+    ) -> Result<Outcome<GetOutput>, StepError> {
+        let repository = spec.repository.open(&cx, Access::Read).await?;
+        let version = repository.get(&spec.component, &spec.version).await?;
+        let wanted: Identity = spec.resource_identity.into_iter().collect();
+        let element = version.descriptor.resource(&wanted).map_err(|error| {
+            StepError::at("resourceIdentity", Error::not_found(error.to_string()))
+        })?;
+        let (file, resource) = offer(&cx, "file", &version, &element)?;
+        Ok(Outcome::new(GetOutput { file, resource }))
+    }
+}
+
+/// Hands a local resource out under a port.
+fn offer(
+    cx: &StepContext,
+    port: &str,
+    version: &ComponentVersion,
+    element: &Element<'_>,
+) -> Result<(ContentRef, ResourceField), StepError> {
+    let content = version.local_blob(element)?;
+    check_digest(&content, element)?;
+    let lineage = Lineage {
+        component: version.descriptor.name().to_owned(),
+        version: version.descriptor.version().to_owned(),
+        resource: Some(element.value().clone()),
+    };
+    let reference = cx.offer(port, content).with_lineage(Some(lineage));
+    Ok((reference, ResourceField(element.value().clone())))
+}
+
+/// The digest that a descriptor states for a resource must be that of what is stored: of the bytes, or of the root
+/// manifest. (An archived artifact has another one inside, which whoever opens it compares.)
+pub(crate) fn check_digest(content: &Content, element: &Element<'_>) -> Result<(), StepError> {
+    let Some(stated) = element.digest().filter(|stated| !stated.is_excluded()) else {
+        return Ok(());
+    };
+    let found = match content {
+        Content::Blob(blob) if stated.normalisation_algorithm == "genericBlobDigest/v1" => {
+            blob.digest.clone()
+        }
+        Content::Blob(_) => None,
+        Content::Artifact(artifact) => artifact.root().map(|root| root.digest.clone()),
+    };
+    match (found, stated.digest()) {
+        (Some(found), Some(stated))
+            if found.algorithm() == stated.algorithm() && found != stated =>
+        {
+            Err(Error::mismatch(format!(
+                "resource `{}` has content {found}, its descriptor says {stated}",
+                element.identity()
+            ))
+            .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `CTFAddLocalResource`, `OCIAddLocalResource`: stores a resource beside its component descriptor.
+pub struct AddLocalResource<S>(pub PhantomData<S>);
+
+/// Inputs of [`AddLocalResource`].
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    bound = "R: DeserializeOwned"
+)]
+pub struct AddSpec<R> {
+    /// Where it goes.
+    repository: R,
+    /// Component name.
+    component: String,
+    /// Component version.
+    #[expect(
+        dead_code,
+        reason = "part of the reference's inputs; blobs are stored per component"
+    )]
+    version: String,
+    /// The resource; its access and digest are updated.
+    resource: ResourceField,
+    /// The content.
+    file: ContentRef,
+    /// Global accesses are not written.
+    #[serde(default)]
+    #[expect(dead_code, reason = "accepted for the sake of specs that name it")]
+    global_access_policy: Option<GlobalAccessPolicy>,
+}
+
+/// The reference's experimental switch for global accesses.
+#[derive(Debug, Deserialize, JsonSchema)]
+enum GlobalAccessPolicy {
+    /// Never.
+    #[serde(rename = "")]
+    Never,
+    /// Where the storage has global addresses.
+    #[serde(rename = "auto")]
+    Auto,
+}
+
+/// Outputs of [`AddLocalResource`].
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AddOutput {
+    /// The resource with its new access and digest.
+    resource: ResourceField,
+}
+
+impl<S: Storage> Transformer for AddLocalResource<S> {
+    const TYPE: &'static str = S::ADD_LOCAL[0];
+    const EXAMPLE: &'static str = S::ADD_LOCAL[1];
+    const EFFECT: Effect = Effect::Content;
+    const SUMMARY: &'static str = "Stores a resource beside its component descriptor.";
+    type Spec = AddSpec<S::Repository>;
+    type Output = AddOutput;
+
+    async fn run(
+        &self,
+        cx: StepContext,
+        spec: Self::Spec,
+    ) -> Result<Outcome<AddOutput>, StepError> {
+        let content = cx.content(&spec.file).await?;
+        let repository = spec.repository.open(&cx, Access::Write).await?;
+        let resource = tidy_resource(spec.resource.0);
+        let stored = repository
+            .prepare_local_blob(&spec.component, ElementKind::Resource, &resource, &content)
+            .await?;
+        Ok(Outcome::new(AddOutput {
+            resource: ResourceField(stored),
+        }))
+    }
+}
+
+/// `downloader.localblob.ctf`, `downloader.localblob.oci`: a handle to a local resource of a descriptor.
+pub struct DownloadLocalBlob<S>(pub PhantomData<S>);
+
+/// Inputs of [`DownloadLocalBlob`].
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", bound = "P: DeserializeOwned")]
+#[schemars(extend("additionalProperties" = false))]
+pub struct DownloadSpec<P> {
+    /// Where the component version is.
+    #[serde(flatten)]
+    place: P,
+    /// Its descriptor.
+    component_descriptor: DescriptorField,
+    /// Which resource.
+    resource: ResourceSelector,
+}
+
+/// Outputs of [`DownloadLocalBlob`].
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct DownloadOutput {
+    /// The content.
+    data: ContentRef,
+    /// The resource as it stands in the descriptor.
+    resource: ResourceField,
+}
+
+impl<S: Storage> Transformer for DownloadLocalBlob<S> {
+    const TYPE: &'static str = S::DOWNLOAD_BLOB[0];
+    const EXAMPLE: &'static str = S::DOWNLOAD_BLOB[1];
+    const EFFECT: Effect = Effect::None;
+    const SUMMARY: &'static str =
+        "Reads a resource that is stored beside its component descriptor.";
+    type Spec = DownloadSpec<S::Place>;
+    type Output = DownloadOutput;
+
+    async fn run(
+        &self,
+        cx: StepContext,
+        spec: Self::Spec,
+    ) -> Result<Outcome<DownloadOutput>, StepError> {
+        let wanted = spec
+            .resource
+            .find(&spec.component_descriptor.0)
+            .map_err(|error| StepError::at("resource", error))?;
+        let identity = resource::identity_of(wanted);
+        let (name, number) = resource::component(&spec.component_descriptor.0)?;
+        let session = cx.session::<Session>()?;
+        let repository = open(&session, &spec.place.spec(), Access::Read).await?;
+        let version = repository.get(name, number).await?;
+        let element = version
+            .descriptor
+            .resource(&identity)
+            .map_err(|error| StepError::at("resource", Error::not_found(error.to_string())))?;
+        let (data, resource) = offer(&cx, "data", &version, &element)?;
+        Ok(Outcome::new(DownloadOutput { data, resource }))
+    }
+}
+
+/// `uploader.localblob.ctf`, `uploader.localblob.oci`: stores a resource and gives the descriptor that says so.
+pub struct UploadLocalBlob<S>(pub PhantomData<S>);
+
+/// Inputs of [`UploadLocalBlob`].
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", bound = "P: DeserializeOwned")]
+#[schemars(extend("additionalProperties" = false))]
+pub struct UploadSpec<P> {
+    /// Where it goes.
+    #[serde(flatten)]
+    place: P,
+    /// The descriptor of the component version.
+    component_descriptor: DescriptorField,
+    /// The content.
+    data: ContentRef,
+    /// Which resource it is; told by the content's lineage without.
+    #[serde(default)]
+    resource: Option<ResourceSelector>,
+}
+
+/// Outputs of [`UploadLocalBlob`].
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct UploadOutput {
+    /// The descriptor with the resource's new access and digest.
+    descriptor: DescriptorField,
+    /// The resource with its new access and digest.
+    resource: ResourceField,
+}
+
+impl<S: Storage> Transformer for UploadLocalBlob<S> {
+    const TYPE: &'static str = S::UPLOAD_BLOB[0];
+    const EXAMPLE: &'static str = S::UPLOAD_BLOB[1];
+    const EFFECT: Effect = Effect::Content;
+    const SUMMARY: &'static str =
+        "Stores a resource beside its component descriptor and updates the descriptor.";
+    type Spec = UploadSpec<S::Place>;
+    type Output = UploadOutput;
+
+    async fn run(
+        &self,
+        cx: StepContext,
+        spec: Self::Spec,
+    ) -> Result<Outcome<UploadOutput>, StepError> {
+        let content = cx.content(&spec.data).await?;
+        let mut descriptor = spec
+            .component_descriptor
+            .descriptor("componentDescriptor")?;
+        let old = chosen(spec.resource.as_ref(), &spec.data, descriptor.document())?.clone();
+        let session = cx.session::<Session>()?;
+        let repository = open(&session, &spec.place.spec(), Access::Write).await?;
+        let stored = repository
+            .prepare_local_blob(descriptor.name(), ElementKind::Resource, &old, &content)
+            .await?;
+        descriptor
+            .set_resource(&resource::identity_of(&old), stored.clone())
+            .map_err(|error| StepError::at("resource", Error::invalid(error.to_string())))?;
+        let descriptor = DescriptorField(descriptor.into_document());
+        Ok(Outcome::new(UploadOutput {
+            descriptor,
+            resource: ResourceField(stored),
+        }))
+    }
+}
+
+/// The resource that an upload is about: the one named, else the one whose bytes these are.
+pub(crate) fn chosen<'d>(
+    selector: Option<&ResourceSelector>,
+    data: &ContentRef,
+    descriptor: &'d Json,
+) -> Result<&'d Json, StepError> {
+    if let Some(selector) = selector {
+        return selector
+            .find(descriptor)
+            .map_err(|error| StepError::at("resource", error));
+    }
+    let lineage = data
+        .lineage
+        .as_ref()
+        .and_then(|lineage| lineage.resource.as_ref())
+        .ok_or_else(|| {
+            let error = Error::invalid("it is not known which resource these bytes are");
+            StepError::at("data", error.with_hint("name it: `resource: {name: …}`"))
+        })?;
+    let wanted = resource::identity_of(lineage);
+    let resources = resource::resources(descriptor)?;
+    resources
+        .iter()
+        .find(|candidate| resource::identity_of(candidate) == wanted)
+        .ok_or_else(|| {
+            StepError::at(
+                "data",
+                Error::not_found(format!(
+                    "the component descriptor has no resource `{wanted}`"
+                )),
+            )
+        })
+}
