@@ -1,5 +1,6 @@
 //! Against a real registry: Debian's `docker-registry`, started here on loopback.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use ocm_content::conformance::{Capabilities, check_store};
 use ocm_content::{Blob, ContentStore, ErrorKind, Meter, Outcome, RawManifest};
-use ocm_repository::credentials::{Anonymous, Credential};
+use ocm_repository::credentials::{Anonymous, Credential, Secret};
 use ocm_repository::oci::ClientConfig;
 use ocm_specs::oci::{Descriptor, Manifest};
 
@@ -19,7 +20,7 @@ use super::{Knows, client, sample};
 pub(crate) struct Registry {
     process: Child,
     pub(crate) host: String,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Drop for Registry {
@@ -29,16 +30,24 @@ impl Drop for Registry {
     }
 }
 
-/// Starts one, or says why there is none.
+/// Is the program there? Says so if it is not, and fails where it must be.
 #[expect(
     clippy::print_stderr,
     reason = "who runs the tests should know what was left out"
 )]
-pub(crate) async fn registry(auth: &str) -> Option<Registry> {
-    if !Path::new("/usr/bin/docker-registry").exists() {
+fn installed(program: &str) -> bool {
+    let found = Path::new("/usr/bin").join(program).exists();
+    if !found {
         let required = std::env::var("OCM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
-        assert!(!required, "docker-registry is required and not installed");
-        eprintln!("skipped: docker-registry is not installed");
+        assert!(!required, "{program} is required and not installed");
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// Starts one, if there is one.
+pub(crate) async fn registry(auth: &str) -> Option<Registry> {
+    if !installed("docker-registry") {
         return None;
     }
     // Another process may take the port between our look and its start: then another port is tried.
@@ -52,6 +61,9 @@ pub(crate) async fn registry(auth: &str) -> Option<Registry> {
 
 async fn start(auth: &str) -> Option<Registry> {
     let data = tempfile::tempdir().expect("a temporary folder");
+    if auth.contains("tls:") {
+        certificates(data.path());
+    }
     let port = TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("a free port")
@@ -60,7 +72,7 @@ async fn start(auth: &str) -> Option<Registry> {
     let config = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n\
-         http: {{addr: '127.0.0.1:{port}'}}\n{}",
+         http:\n  addr: '127.0.0.1:{port}'\n{}",
         auth.replace("FOLDER", &folder.to_string())
     );
     let path = data.path().join("config.yml");
@@ -85,7 +97,7 @@ async fn start(auth: &str) -> Option<Registry> {
             return Some(Registry {
                 process,
                 host,
-                _data: data,
+                data,
             });
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -93,6 +105,79 @@ async fn start(auth: &str) -> Option<Registry> {
     let _ = process.kill();
     let _ = process.wait();
     None
+}
+
+/// An authority `ca.pem`, and a certificate of 127.0.0.1 that it signed.
+fn certificates(folder: &Path) {
+    let script = "set -e
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key.pem -out request.pem -subj /CN=registry
+        printf 'subjectAltName=IP:127.0.0.1\n' > names
+        openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -out cert.pem -days 2 -extfile names
+        cat cert.pem key.pem > both.pem";
+    let made = Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .current_dir(folder)
+        .output();
+    let made = made.expect("run openssl");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_checked() {
+    if !installed("openssl") {
+        return;
+    }
+    let tls =
+        "  tls: {certificate: FOLDER/cert.pem, key: FOLDER/key.pem, clientcas: [FOLDER/ca.pem]}\n";
+    let Some(registry) = registry(tls).await else {
+        return;
+    };
+    let file = |name: &str| std::fs::read(registry.data.path().join(name)).expect("a file");
+    let host = format!("https://{}", registry.host);
+    let shown = Secret::new(String::from_utf8(file("both.pem")).expect("PEM"));
+    let certificate = BTreeMap::from([(registry.host.clone(), shown)]);
+    let trusting = ClientConfig {
+        ca_certificates: vec![file("ca.pem")],
+        ..ClientConfig::default()
+    };
+    let error = client(ClientConfig::default(), Anonymous)
+        .ping(&host)
+        .await
+        .expect_err("unknown authority");
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("is not trusted")),
+        "{error}"
+    );
+    let error = client(trusting.clone(), Anonymous)
+        .ping(&host)
+        .await
+        .expect_err("no client certificate");
+    assert!(error.to_string().contains("ertificate"), "{error}");
+    let full = ClientConfig {
+        client_certificates: certificate.clone(),
+        ..trusting
+    };
+    client(full, Anonymous)
+        .ping(&host)
+        .await
+        .expect("both trust each other");
+    let careless = ClientConfig {
+        insecure_skip_verify: [registry.host.clone()].into(),
+        client_certificates: certificate,
+        ..ClientConfig::default()
+    };
+    client(careless, Anonymous)
+        .ping(&host)
+        .await
+        .expect("not checked");
 }
 
 /// It has no tags to remove alone, and takes SHA-512 for blobs by name only.

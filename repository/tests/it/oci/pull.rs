@@ -572,3 +572,19 @@ async fn an_alias_leads_elsewhere_and_references_stay() {
         [format!("HEAD /mirror/v2/acme/x/blobs/{}", blob.digest)]
     );
 }
+
+#[tokio::test]
+async fn a_proxy_is_used_for_what_is_not_near() {
+    let proxy = Server::start(|_, _| async { Reply::new(200) }).await;
+    let near = Server::start(|_, _| async { Reply::new(200) }).await;
+    let mut config = config();
+    config.proxies.http = Some(format!("http://{}", proxy.host).parse().expect("a URL"));
+    let client = client(config, Anonymous);
+    client
+        .ping("http://registry.example")
+        .await
+        .expect("an answer");
+    client.ping(&near.host).await.expect("an answer");
+    assert_eq!(proxy.lines(), ["GET http://registry.example/v2/"]);
+    assert_eq!(near.lines(), ["GET /v2/"]);
+}
