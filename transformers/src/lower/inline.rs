@@ -557,7 +557,7 @@ struct Upload {
 
 /// Ids that are taken, and how many were made of each kind.
 #[derive(Default)]
-struct Ids {
+pub(super) struct Ids {
     taken: BTreeSet<String>,
     counters: BTreeMap<String, u32>,
 }
@@ -574,7 +574,7 @@ impl Ids {
     }
 
     /// `<slug of the type><n>`, as the engine would count.
-    fn next(&mut self, step_type: &str) -> String {
+    pub(super) fn next(&mut self, step_type: &str) -> String {
         let name = step_type.split('/').next().unwrap_or_default();
         let mut slug: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
         slug.make_ascii_lowercase();

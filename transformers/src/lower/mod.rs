@@ -3,6 +3,7 @@
 //! Invariant: what a dialect implies is written out. The lowered document, read again, means the same without its dialect.
 
 mod inline;
+mod mapping;
 pub mod roles;
 
 use ocm_engine::StepTypes;
@@ -10,6 +11,7 @@ use ocm_specs::diagnostic::{Diagnostic, Diagnostics};
 use ocm_specs::transfer::{Dialect, TransferSpec};
 use ocm_specs::yaml::{Member, Node, Span, Value};
 
+pub use self::mapping::{ReadDescriptor, lower_mapping};
 use self::roles::Roles;
 
 /// Lowers a spec in the native or the inline dialect; the native one passes through as it is.

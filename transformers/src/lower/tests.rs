@@ -6,12 +6,14 @@ use futures::future::BoxFuture;
 use ocm_engine::{
     Effect, Outcome, Port, StepContext, StepError, StepType, StepTypeInfo, StepTypes,
 };
+use ocm_content::Error;
+use ocm_specs::RepositorySpec;
 use ocm_specs::diagnostic::Diagnostics;
 use ocm_specs::transfer::{Dialect, TransferSpec};
 use ocm_specs::yaml::{LoadOptions, Source, load};
 use serde_json::{Map, Value as Json, json};
 
-use super::lower;
+use super::{ReadDescriptor, lower, lower_mapping};
 
 /// A step type that has a schema and does nothing.
 struct Toy(StepTypeInfo);
@@ -419,4 +421,280 @@ fn a_component_that_cannot_be_told_is_asked_for() {
             "step `two`: spec.componentDescriptor: this could be a resource of `c` or `e`",
         ]),
     );
+}
+
+/// Descriptors by place, name and version.
+struct Library(Vec<(&'static str, Json)>);
+
+#[async_trait::async_trait]
+impl ReadDescriptor for Library {
+    async fn descriptor(
+        &self,
+        repository: &RepositorySpec,
+        component: &str,
+        version: &str,
+    ) -> Result<Json, Error> {
+        let found = self.0.iter().find(|(place, it)| {
+            *place == repository.to_string()
+                && it["component"]["name"] == component
+                && it["component"]["version"] == version
+        });
+        let found = found.map(|(_, it)| it.clone());
+        found.ok_or_else(|| Error::not_found(format!("`{repository}` does not have it")))
+    }
+}
+
+fn descriptor(name: &str, resources: Json, references: Json) -> Json {
+    json!({"meta": {"schemaVersion": "v2"}, "component": {
+        "name": name, "version": "1.0.0", "provider": "acme.org", "resources": resources,
+        "sources": [], "componentReferences": references,
+    }})
+}
+
+fn local(name: &str) -> Json {
+    json!({"name": name, "version": "1.0.0", "type": "blob", "access": {"type": "localBlob", "localReference": "sha256:1"}})
+}
+
+fn image(name: &str) -> Json {
+    json!({"name": name, "version": "1.0.0", "type": "ociImage",
+        "access": {"type": "ociArtifact", "imageReference": format!("ghcr.io/acme/{name}:1.0.0")}})
+}
+
+fn library() -> Library {
+    let hello = "github.com/acme.org/helloworld";
+    let podinfo = json!([image("podinfo-image"), local("podinfo-chart"), local("extra"), image("other")]);
+    let hostile = json!([
+        {"name": "${evil}", "version": "1", "access": {"type": "localBlob"}},
+        {"name": "npm", "version": "1", "labels": [{"name": "l", "value": "${evil}"}], "access": {"type": "npm"}},
+    ]);
+    let references = json!([{"name": "h", "componentName": "acme.org/hostile", "version": "1.0.0"}]);
+    Library(vec![
+        ("/root/user/home/ocm-repository", descriptor(hello, podinfo.clone(), json!(null))),
+        ("src", descriptor("acme.org/x", podinfo, references)),
+        ("src", descriptor("acme.org/hostile", hostile, json!([]))),
+        ("src", descriptor("acme.org/plain", json!([image("a")]), json!([]))),
+    ])
+}
+
+async fn lowered_mapping(text: &str) -> Result<(TransferSpec, Diagnostics), Diagnostics> {
+    lower_mapping(read(text), &types(), &library()).await
+}
+
+const SEED_MAPPING: &str = r#"transformations:
+- id: downloadercomponentctf1
+  type: downloader.component.ctf/v1alpha1
+  spec:
+    name: github.com/acme.org/helloworld
+    version: 1.0.0
+    filePath: /root/user/home/ocm-repository
+- id: downloaderresourceoci1
+  type: downloader.resource.oci/v1alpha1
+  spec:
+    componentDescriptor: ${downloadercomponentctf1.output.descriptor}
+    resource:
+      name: podinfo-image
+- id: uploaderoci1
+  type: uploader.oci/v1alpha1
+  spec:
+    imageReference: ghcr.io/open-component-model/transfer-target/podinfo-image:1.0.0
+    data: ${downloaderresourceoci1.output.data}
+- id: downloaderlocalblobctf1
+  type: downloader.localblob.ctf/v1alpha1
+  spec:
+    filePath: /root/user/home/ocm-repository
+    componentDescriptor: ${downloadercomponentctf1.output.descriptor}
+    resource:
+      name: podinfo-chart
+- id: localblobtooci1
+  type: localblob.to.oci/v1alpha1
+  spec:
+    data: ${downloaderlocalblobctf1.output.data}
+- id: uploaderoci2
+  type: uploader.oci/v1alpha1
+  spec:
+    imageReference: ghcr.io/open-component-model/transfer-target/podinfo-chart:1.0.0
+    data: ${localblobtooci1.output.data}
+- id: downloaderlocalblobctf2
+  type: downloader.localblob.ctf/v1alpha1
+  spec:
+    filePath: /root/user/home/ocm-repository
+    componentDescriptor: ${downloadercomponentctf1.output.descriptor}
+    resource:
+      name: extra
+      version: 1.0.0
+- id: uploaderlocalbloboci1
+  type: uploader.localblob.oci/v1alpha1
+  spec:
+    baseUrl: ghcr.io
+    subPath: open-component-model/transfer-target
+    componentDescriptor: ${downloadercomponentctf1.output.descriptor}
+    data: ${downloaderlocalblobctf2.output.data}
+- id: mergecomponent1
+  type: merge.component/v1alpha1
+  spec:
+    base: ${downloadercomponentctf1.output.descriptor}
+    patches:
+    - ${uploaderoci1.output.resource}
+    - ${uploaderoci2.output.resource}
+    - ${uploaderlocalbloboci1.output.resource}
+- id: uploadercomponentoci1
+  type: uploader.component.oci/v1alpha1
+  spec:
+    baseUrl: ghcr.io
+    subPath: open-component-model/transfer-target
+    componentDescriptor: ${mergecomponent1.output.descriptor}
+"#;
+
+#[tokio::test]
+async fn the_mapping_spec_of_the_design_means_what_it_says() {
+    let Some(text) = vector("transform/seed002-mappings.yaml") else {
+        return;
+    };
+    let (spec, warnings) = lowered_mapping(&text).await.expect("lowers");
+    assert!(warnings.findings.is_empty(), "{warnings}");
+    assert_prints(&spec, SEED_MAPPING);
+    let graph = ocm_engine::Graph::link(spec).expect("links");
+    ocm_engine::Plan::new(graph, &types()).expect("plans");
+}
+
+/// Lowers a list of mappings; gives the printed steps by id, or all findings.
+async fn steps(mappings: &str) -> Result<Map<String, Json>, Diagnostics> {
+    let (spec, _) = lowered_mapping(&format!("spec:\n  mappings:\n{mappings}")).await?;
+    let json = spec.to_json();
+    ocm_engine::Plan::new(ocm_engine::Graph::link(spec)?, &types())?;
+    let list = json["transformations"].as_array().cloned().unwrap_or_default();
+    let named = |step: Json| (step["id"].as_str().unwrap_or_default().to_owned(), step);
+    Ok(list.into_iter().map(named).collect())
+}
+
+#[tokio::test]
+async fn targets_share_what_is_equal_and_expressions_are_constants() {
+    let found = steps(
+        "
+  - component: {name: acme.org/x, version: 1.0.0}
+    source: [{type: CTF/v1, filePath: nowhere}, {type: CTF/v1, filePath: src}]
+    target:
+    - {type: CTF, filePath: \"${'to-' + source.filePath}\"}
+    - {type: OCIRegistry, baseUrl: ghcr.io, subPath: \"x\"}
+    resources:
+    - resource: {name: other}
+      target: {type: localBlob}
+    - resource: {name: podinfo-image}
+      transformations:
+      - {type: uploader.oci/v1alpha1, imageReference: \"reg.example/${resource.name}:${component.version}-${target.type}\"}
+  - component: {name: acme.org/x, version: 1.0.0}
+    source: {type: CTF/v1, filePath: src}
+    target: {type: OCIRegistry, baseUrl: ghcr.io, subPath: y}
+    resources:
+    - resource: {name: podinfo-image}
+      target: {type: ociArtifact}
+",
+    )
+    .await
+    .expect("lowers");
+    let spec = |id: &str| found.get(id).map(|step| &step["spec"]).unwrap_or(&Json::Null);
+    let count = |kind: &str| found.values().filter(|step| step["type"].as_str().is_some_and(|it| it.starts_with(kind))).count();
+    assert_eq!(count("downloader.component"), 1);
+    assert_eq!(count("downloader.localblob"), 2);
+    assert_eq!(count("downloader.resource"), 2);
+    assert_eq!(count("uploader.localblob"), 3 + 3 + 2);
+    assert_eq!(count("uploader.component"), 3);
+    assert_eq!(spec("uploadercomponentctf1")["filePath"], "to-src");
+    assert_eq!(spec("uploaderoci1")["imageReference"], "reg.example/podinfo-image:1.0.0-CTF");
+    assert_eq!(spec("uploaderoci2")["imageReference"], "reg.example/podinfo-image:1.0.0-OCIRegistry");
+    assert_eq!(spec("uploaderresourceoci1")["imageReference"], "ghcr.io/y/acme/podinfo-image:1.0.0");
+}
+
+#[tokio::test]
+async fn text_of_descriptors_is_no_expression_and_references_come_first() {
+    let found = steps(
+        "
+  - component: {name: acme.org/x, version: 1.0.0}
+    source: {type: CTF, filePath: src}
+    target: {type: CTF, filePath: t}
+  - component: {name: acme.org/hostile, version: 1.0.0}
+    source: {type: CTF, filePath: src}
+    target: {type: CTF, filePath: t}
+  - component: {name: acme.org/plain, version: 1.0.0}
+    source: {type: CTF, filePath: src}
+    target: {type: CTF, filePath: t}
+",
+    )
+    .await
+    .expect("lowers");
+    let hostile = found.values().find_map(|step| {
+        let name = step["spec"]["resource"]["name"].as_str()?;
+        name.contains("evil").then_some(name)
+    });
+    assert_eq!(hostile, Some("${'$'}{evil}"));
+    assert_eq!(found["uploadercomponentctf1"]["dependsOn"], json!(["uploadercomponentctf2"]));
+    assert_eq!(found["uploadercomponentctf3"]["spec"]["data"], "${downloadercomponentctf3.output.data}");
+}
+
+#[tokio::test]
+async fn all_mistakes_of_a_mapping_are_told_at_once() {
+    let mapping = |rest: &str| {
+        format!("
+  - component: {{name: acme.org/x, version: 1.0.0}}
+    source: {{type: CTF, filePath: src}}
+    target: {{type: CTF, filePath: t}}
+{rest}")
+    };
+    for (text, parts) in [
+        (
+            mapping("    resource: []
+    resources:
+    - resource: {name: podinfo-imag}
+      transformation: []
+    - resource: {name: podinfo-image}
+      transformations:
+      - {type: uploader.ocy/v1alpha1}
+    - resource: {nam: x}
+    - resource: {name: extra}
+    - resource: {name: extra}
+"),
+            &[
+                "5:5: unknown key `resource` of a mapping\n  hint: did you mean `resources`?",
+                "7:24: the component has no resource `name=podinfo-imag`\n  hint: did you mean `podinfo-image`?",
+                "8:7: unknown key `transformation` of an entry of `resources`",
+                "11:16: there is no step type `uploader.ocy/v1alpha1`\n  hint: did you mean `uploader.oci/v1alpha1`?",
+                "12:17: a resource is given by its `name`",
+                "14:17: the resource is listed for the second time",
+            ][..],
+        ),
+        (
+            mapping("    sources: [{source: {name: s}}]
+    resources:
+    - resource: {name: other}
+      transformations:
+      - {type: uploader.oci/v1alpha1, imageReference: \"${resourc.name}\"}
+      - {type: localblob.to.oci/v1alpha1}
+    - resource: {name: extra}
+      target: {type: ociArtifac}
+    - resource: {name: podinfo-image}
+      target: {type: ociArtifact}
+"),
+            &["sources can't be", "resourc", "nothing can follow an upload", "did you mean `ociArtifact`?", "give an `imageReference`"],
+        ),
+        (
+            "
+  - component: {name: acme.org/unknown, version: 1.0.0}
+    source: {type: CTF, filePath: src}
+    target: {type: CTF, filePath: t}
+  - component: {name: acme.org/x}
+    source: {type: CTG, filePath: src}
+  - component: {name: acme.org/hostile, version: 1.0.0}
+    source: {type: CTF, filePath: src}
+    target: {type: CTG, filePath: t}
+    resources: [{resource: {name: npm}, target: {type: localBlob}}]
+".to_owned(),
+            &["component `acme.org/unknown:1.0.0`: `src` does not have it", "the mapping has no `target`", "unknown repository type `CTG`"],
+        ),
+    ] {
+        let findings = steps(&text).await.expect_err("mistakes");
+        for part in parts {
+            assert!(findings.to_string().contains(part), "{part} in {findings}");
+        }
+        assert_eq!(findings.findings.len(), parts.len(), "{findings}");
+    }
 }
