@@ -278,15 +278,14 @@ impl Lowering<'_> {
             let finding = Diagnostic::error(first.span, "sources can't be transformed");
             self.findings.push(finding.with_hint(hint));
         }
-        let (component, source, target) = (component?, source?, target?);
-
+        let component = component?;
         self.map(component, "a component", &COMPONENT_KEYS)?;
         let scope = self.scope([]);
         let name = self.field(component, "name", "the component");
         let name = name.and_then(|node| self.text(node, "a component's name", &scope));
         let version = self.field(component, "version", "the component");
         let version = version.and_then(|node| self.text(node, "a component's version", &scope));
-        let (name, version) = (name?, version?);
+        let (source, target, name, version) = (source?, target?, name?, version?);
 
         let identity = json!({"name": name, "version": version});
         let scope = self.scope([("component", identity.clone())]);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use ocm_content::Error;
 use ocm_engine::{
     Effect, Outcome, Port, StepContext, StepError, StepType, StepTypeInfo, StepTypes,
 };
-use ocm_content::Error;
 use ocm_specs::RepositorySpec;
 use ocm_specs::diagnostic::Diagnostics;
 use ocm_specs::transfer::{Dialect, TransferSpec};
@@ -462,17 +462,29 @@ fn image(name: &str) -> Json {
 
 fn library() -> Library {
     let hello = "github.com/acme.org/helloworld";
-    let podinfo = json!([image("podinfo-image"), local("podinfo-chart"), local("extra"), image("other")]);
+    let podinfo = json!([
+        image("podinfo-image"),
+        local("podinfo-chart"),
+        local("extra"),
+        image("other")
+    ]);
     let hostile = json!([
         {"name": "${evil}", "version": "1", "access": {"type": "localBlob"}},
         {"name": "npm", "version": "1", "labels": [{"name": "l", "value": "${evil}"}], "access": {"type": "npm"}},
     ]);
-    let references = json!([{"name": "h", "componentName": "acme.org/hostile", "version": "1.0.0"}]);
+    let references =
+        json!([{"name": "h", "componentName": "acme.org/hostile", "version": "1.0.0"}]);
     Library(vec![
-        ("/root/user/home/ocm-repository", descriptor(hello, podinfo.clone(), json!(null))),
+        (
+            "/root/user/home/ocm-repository",
+            descriptor(hello, podinfo.clone(), json!(null)),
+        ),
         ("src", descriptor("acme.org/x", podinfo, references)),
         ("src", descriptor("acme.org/hostile", hostile, json!([]))),
-        ("src", descriptor("acme.org/plain", json!([image("a")]), json!([]))),
+        (
+            "src",
+            descriptor("acme.org/plain", json!([image("a")]), json!([])),
+        ),
     ])
 }
 
@@ -562,7 +574,10 @@ async fn steps(mappings: &str) -> Result<Map<String, Json>, Diagnostics> {
     let (spec, _) = lowered_mapping(&format!("spec:\n  mappings:\n{mappings}")).await?;
     let json = spec.to_json();
     ocm_engine::Plan::new(ocm_engine::Graph::link(spec)?, &types())?;
-    let list = json["transformations"].as_array().cloned().unwrap_or_default();
+    let list = json["transformations"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let named = |step: Json| (step["id"].as_str().unwrap_or_default().to_owned(), step);
     Ok(list.into_iter().map(named).collect())
 }
@@ -584,7 +599,7 @@ async fn targets_share_what_is_equal_and_expressions_are_constants() {
       - {type: uploader.oci/v1alpha1, imageReference: \"reg.example/${resource.name}:${component.version}-${target.type}\"}
   - component: {name: acme.org/x, version: 1.0.0}
     source: {type: CTF/v1, filePath: src}
-    target: {type: OCIRegistry, baseUrl: ghcr.io, subPath: y}
+    target: {type: OCIRegistry, baseUrl: ghcr.io, subPath: yy}
     resources:
     - resource: {name: podinfo-image}
       target: {type: ociArtifact}
@@ -592,17 +607,36 @@ async fn targets_share_what_is_equal_and_expressions_are_constants() {
     )
     .await
     .expect("lowers");
-    let spec = |id: &str| found.get(id).map(|step| &step["spec"]).unwrap_or(&Json::Null);
-    let count = |kind: &str| found.values().filter(|step| step["type"].as_str().is_some_and(|it| it.starts_with(kind))).count();
+    let spec = |id: &str| {
+        found
+            .get(id)
+            .map(|step| &step["spec"])
+            .unwrap_or(&Json::Null)
+    };
+    let count = |kind: &str| {
+        found
+            .values()
+            .filter(|step| step["type"].as_str().is_some_and(|it| it.starts_with(kind)))
+            .count()
+    };
     assert_eq!(count("downloader.component"), 1);
     assert_eq!(count("downloader.localblob"), 2);
     assert_eq!(count("downloader.resource"), 2);
     assert_eq!(count("uploader.localblob"), 3 + 3 + 2);
     assert_eq!(count("uploader.component"), 3);
     assert_eq!(spec("uploadercomponentctf1")["filePath"], "to-src");
-    assert_eq!(spec("uploaderoci1")["imageReference"], "reg.example/podinfo-image:1.0.0-CTF");
-    assert_eq!(spec("uploaderoci2")["imageReference"], "reg.example/podinfo-image:1.0.0-OCIRegistry");
-    assert_eq!(spec("uploaderresourceoci1")["imageReference"], "ghcr.io/y/acme/podinfo-image:1.0.0");
+    assert_eq!(
+        spec("uploaderoci1")["imageReference"],
+        "reg.example/podinfo-image:1.0.0-CTF"
+    );
+    assert_eq!(
+        spec("uploaderoci2")["imageReference"],
+        "reg.example/podinfo-image:1.0.0-OCIRegistry"
+    );
+    assert_eq!(
+        spec("uploaderresourceoci1")["imageReference"],
+        "ghcr.io/yy/acme/podinfo-image:1.0.0"
+    );
 }
 
 #[tokio::test]
@@ -627,22 +661,31 @@ async fn text_of_descriptors_is_no_expression_and_references_come_first() {
         name.contains("evil").then_some(name)
     });
     assert_eq!(hostile, Some("${'$'}{evil}"));
-    assert_eq!(found["uploadercomponentctf1"]["dependsOn"], json!(["uploadercomponentctf2"]));
-    assert_eq!(found["uploadercomponentctf3"]["spec"]["data"], "${downloadercomponentctf3.output.data}");
+    assert_eq!(
+        found["uploadercomponentctf1"]["dependsOn"],
+        json!(["uploadercomponentctf2"])
+    );
+    assert_eq!(
+        found["uploadercomponentctf3"]["spec"]["data"],
+        "${downloadercomponentctf3.output.data}"
+    );
 }
 
 #[tokio::test]
 async fn all_mistakes_of_a_mapping_are_told_at_once() {
     let mapping = |rest: &str| {
-        format!("
+        format!(
+            "
   - component: {{name: acme.org/x, version: 1.0.0}}
     source: {{type: CTF, filePath: src}}
     target: {{type: CTF, filePath: t}}
-{rest}")
+{rest}"
+        )
     };
     for (text, parts) in [
         (
-            mapping("    resource: []
+            mapping(
+                "    resource: []
     resources:
     - resource: {name: podinfo-imag}
       transformation: []
@@ -652,18 +695,20 @@ async fn all_mistakes_of_a_mapping_are_told_at_once() {
     - resource: {nam: x}
     - resource: {name: extra}
     - resource: {name: extra}
-"),
+",
+            ),
             &[
-                "5:5: unknown key `resource` of a mapping\n  hint: did you mean `resources`?",
-                "7:24: the component has no resource `name=podinfo-imag`\n  hint: did you mean `podinfo-image`?",
-                "8:7: unknown key `transformation` of an entry of `resources`",
-                "11:16: there is no step type `uploader.ocy/v1alpha1`\n  hint: did you mean `uploader.oci/v1alpha1`?",
-                "12:17: a resource is given by its `name`",
-                "14:17: the resource is listed for the second time",
+                "7:5: unknown key `resource` of a mapping\n  hint: did you mean `resources`?",
+                "9:24: the component has no resource `name=podinfo-imag`\n  hint: did you mean `podinfo-image`?",
+                "10:7: unknown key `transformation` of an entry of `resources`",
+                "13:16: there is no step type `uploader.ocy/v1alpha1`\n  hint: did you mean `uploader.oci/v1alpha1`?",
+                "14:17: a resource is given by its `name`",
+                "16:17: the resource is listed for the second time",
             ][..],
         ),
         (
-            mapping("    sources: [{source: {name: s}}]
+            mapping(
+                "    sources: [{source: {name: s}}]
     resources:
     - resource: {name: other}
       transformations:
@@ -673,8 +718,15 @@ async fn all_mistakes_of_a_mapping_are_told_at_once() {
       target: {type: ociArtifac}
     - resource: {name: podinfo-image}
       target: {type: ociArtifact}
-"),
-            &["sources can't be", "resourc", "nothing can follow an upload", "did you mean `ociArtifact`?", "give an `imageReference`"],
+",
+            ),
+            &[
+                "sources can't be",
+                "resourc",
+                "nothing can follow an upload",
+                "did you mean `ociArtifact`?",
+                "give an `imageReference`",
+            ],
         ),
         (
             "
@@ -687,8 +739,14 @@ async fn all_mistakes_of_a_mapping_are_told_at_once() {
     source: {type: CTF, filePath: src}
     target: {type: CTG, filePath: t}
     resources: [{resource: {name: npm}, target: {type: localBlob}}]
-".to_owned(),
-            &["component `acme.org/unknown:1.0.0`: `src` does not have it", "the mapping has no `target`", "unknown repository type `CTG`"],
+"
+            .to_owned(),
+            &[
+                "component `acme.org/unknown:1.0.0`: `src` does not have it",
+                "the mapping has no `target`",
+                "the component has no `version`",
+                "unknown repository type `CTG`",
+            ],
         ),
     ] {
         let findings = steps(&text).await.expect_err("mistakes");
