@@ -2,7 +2,7 @@
 //!
 //! `oci.to.tar` takes one layer out, `tar.to.oci` puts it back. What they share travels with the `manifest` port: its
 //! content *is the artifact itself* (manifest and the store it lies in), so that the way back finds all other layers without
-//! a side table. Who reads the port as bytes gets the manifest.
+//! a side table. Its reference carries the manifest's media type and digest.
 //!
 //! Invariant: no layer is read here. The root of what is put together again is deferred until a target has pulled the layer.
 

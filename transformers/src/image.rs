@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use globset::{Glob, GlobMatcher};
 use ocm_content::{
-    Artifact, Blob, Composed, Content, ContentStore, Error, Part, RawManifest, Stored,
+    Artifact, Blob, Composed, Content, ContentStore, Error, Part, RawManifest, Stored, open_archive,
 };
 use ocm_engine::{ContentRef, StepContext, StepError};
 use ocm_specs::media_type;
@@ -18,6 +18,16 @@ use serde::{Deserialize, Serialize};
 const INDEX_DEPTH: usize = 4;
 /// Most layers or manifests that are listed in a message.
 const LISTED: usize = 8;
+/// Archives that do not say what they hold.
+const GENERIC_ARCHIVES: [&str; 7] = [
+    "application/x-tar",
+    "application/tar",
+    "application/gzip",
+    "application/x-gzip",
+    "application/x-tar+gzip",
+    "application/x-tgz",
+    media_type::OCTET_STREAM,
+];
 /// The config of a Docker image.
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
@@ -55,23 +65,22 @@ pub(crate) async fn artifact(
 ) -> Result<Artifact, StepError> {
     match cx.content(reference).await? {
         Content::Artifact(artifact) => Ok(artifact),
-        Content::Blob(blob) => open_archive(cx, blob)
+        Content::Blob(blob) => open(cx, blob)
             .await
             .map_err(|error| StepError::at(field, error)),
     }
 }
 
 /// The artifact inside an archive blob: an OCI layout or an artifact set.
-async fn open_archive(_cx: &StepContext, blob: Blob) -> Result<Artifact, Error> {
+async fn open(cx: &StepContext, blob: Blob) -> Result<Artifact, Error> {
     let media_type = &blob.media_type;
-    if !media_type::is_artifact_archive(media_type) {
+    let generic = GENERIC_ARCHIVES.contains(&media_type.as_str());
+    if !generic && !media_type::is_artifact_archive(media_type) {
         return Err(Error::invalid(format!(
             "content of media type `{media_type}` is neither an OCI artifact nor an archive of one"
         )));
     }
-    Err(Error::unsupported(format!(
-        "archives of media type `{media_type}` can't be opened"
-    )))
+    open_archive(&blob, cx.limits()).await
 }
 
 impl Image {

@@ -118,7 +118,7 @@ mod tests {
                 step.spec.as_map().expect("a map").keys().cloned().collect();
             assert!(given.is_subset(&fields("properties")), "{}", info.name);
             assert!(given.is_superset(&fields("required")), "{}", info.name);
-            assert!(info.deterministic && !info.summary.is_empty());
+            assert!(!info.summary.is_empty(), "{}", info.name);
         }
     }
 }

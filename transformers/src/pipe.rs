@@ -5,26 +5,18 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flate2::write::{GzEncoder, MultiGzDecoder};
-use flate2::{Compression, GzBuilder};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
+use ocm_content::gzip::{MAGIC, gzip};
 use ocm_content::{Access, Blob, ByteStream, Error, Host, Limits, Source};
 
-/// Bytes that a stage gets at once. Deflate makes at most about a thousand times as many of them.
+/// Bytes that a stage gets at once.
 pub(crate) const PIECE: usize = 16 << 10;
 /// The level at which everything is compressed: part of what makes the output reproducible.
-const LEVEL: u32 = 6;
-/// Bytes that the encoder gets at once: part of that, too.
-const GZIP_BLOCK: usize = 32 << 10;
-/// "Unknown" in the gzip header's field for the operating system.
-const GZIP_OS: u8 = 255;
-/// The first bytes of every gzip stream.
-pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+pub(crate) const GZIP_LEVEL: u32 = 6;
 
 /// One step of a conversion.
 pub(crate) trait Stage: Send {
@@ -84,121 +76,6 @@ impl Pipe {
     }
 }
 
-/// One stage behind another.
-pub(crate) struct Chain<A, B> {
-    first: A,
-    second: B,
-    between: Vec<u8>,
-}
-
-impl<A: Stage, B: Stage> Chain<A, B> {
-    pub(crate) fn new(first: A, second: B) -> Self {
-        Self {
-            first,
-            second,
-            between: Vec::new(),
-        }
-    }
-
-    /// Takes the stages apart again.
-    pub(crate) fn second(&self) -> &B {
-        &self.second
-    }
-}
-
-impl<A: Stage, B: Stage> Stage for Chain<A, B> {
-    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        self.between.clear();
-        self.first.push(bytes, &mut self.between)?;
-        self.second.push(&self.between, out)
-    }
-
-    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.between.clear();
-        self.first.finish(&mut self.between)?;
-        self.second.push(&self.between, out)?;
-        self.second.finish(out)
-    }
-}
-
-/// Compresses so that equal input gives equal output: no name, no time, one level, and input in blocks of one size, since
-/// the encoder's choices follow the sizes in which it gets its input.
-pub(crate) struct Gzip {
-    encoder: GzEncoder<Vec<u8>>,
-    block: Vec<u8>,
-}
-
-impl Gzip {
-    pub(crate) fn new() -> Self {
-        let encoder = GzBuilder::new()
-            .mtime(0)
-            .operating_system(GZIP_OS)
-            .write(Vec::new(), Compression::new(LEVEL));
-        Self {
-            encoder,
-            block: Vec::with_capacity(GZIP_BLOCK),
-        }
-    }
-
-    fn write(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.encoder.write_all(&self.block)?;
-        self.block.clear();
-        out.append(self.encoder.get_mut());
-        Ok(())
-    }
-}
-
-impl Stage for Gzip {
-    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        let mut bytes = bytes;
-        while !bytes.is_empty() {
-            let missing = GZIP_BLOCK - self.block.len();
-            let (part, rest) = bytes.split_at(missing.min(bytes.len()));
-            self.block.extend_from_slice(part);
-            bytes = rest;
-            if self.block.len() == GZIP_BLOCK {
-                self.write(out)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.write(out)?;
-        self.encoder.try_finish()?;
-        out.append(self.encoder.get_mut());
-        Ok(())
-    }
-}
-
-/// Decompresses one or several gzip members.
-pub(crate) struct Gunzip(MultiGzDecoder<Vec<u8>>);
-
-impl Gunzip {
-    pub(crate) fn new() -> Self {
-        Self(MultiGzDecoder::new(Vec::new()))
-    }
-}
-
-impl Stage for Gunzip {
-    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        self.0.write_all(bytes).map_err(corrupt)?;
-        out.append(self.0.get_mut());
-        Ok(())
-    }
-
-    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.0.try_finish().map_err(corrupt)?;
-        out.append(self.0.get_mut());
-        Ok(())
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "shape of map_err")]
-fn corrupt(error: std::io::Error) -> Error {
-    Error::invalid(format!("gzip: {error}"))
-}
-
 /// The stream without its first `count` bytes.
 pub(crate) async fn skip(mut input: ByteStream, mut count: u64) -> Result<ByteStream, Error> {
     while count > 0 {
@@ -243,11 +120,11 @@ impl Source for Compressed {
     fn open(&self, offset: u64) -> BoxFuture<'static, Result<ByteStream, Error>> {
         let (inner, limits) = (self.inner.clone(), self.limits.clone());
         Box::pin(async move {
-            let (head, input) = peek(inner.open().await?, GZIP_MAGIC.len()).await?;
-            let output = if head == GZIP_MAGIC {
+            let (head, input) = peek(inner.open().await?, MAGIC.len()).await?;
+            let output = if head == MAGIC {
                 input
             } else {
-                pipe(input, Gzip::new(), limits)
+                gzip(input, GZIP_LEVEL, &limits)
             };
             skip(output, offset).await
         })
@@ -264,6 +141,7 @@ impl Source for Compressed {
 
 #[cfg(test)]
 mod tests {
+    use ocm_content::gzip::gunzip;
     use ocm_content::limits::LimitsConfig;
 
     use super::*;
@@ -273,6 +151,10 @@ mod tests {
             cpu: 1,
             ..LimitsConfig::default()
         })
+    }
+
+    fn kept_stream(bytes: &Bytes) -> ByteStream {
+        Box::pin(stream::iter([Ok(bytes.clone())]))
     }
 
     fn compressed(bytes: Bytes) -> Blob {
@@ -308,12 +190,11 @@ mod tests {
             .await
             .expect("passes");
         assert_eq!(first, kept);
-        let input: ByteStream = Box::pin(stream::iter([Ok(first.clone()), Ok(first.clone())]));
-        let back: Vec<Bytes> = pipe(input, Gunzip::new(), limits())
+        let back: Vec<Bytes> = gunzip(kept_stream(&first), &limits())
             .try_collect()
             .await
-            .expect("both members");
-        assert_eq!(back.concat(), [plain.clone(), plain].concat());
+            .expect("gzip");
+        assert_eq!(back.concat(), plain);
         for offset in [0, 1, 10, 70_000, first.len() as u64, 1 << 40] {
             let part: Vec<Bytes> = compressed(again.clone())
                 .open_at(offset)
@@ -324,20 +205,6 @@ mod tests {
                 .expect("reads");
             let start = usize::try_from(offset).expect("small").min(first.len());
             assert_eq!(part.concat(), first[start..], "{offset}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_cut_gzip_stream_is_an_error() {
-        let whole = compressed(Bytes::from_static(b"some text"))
-            .read(1 << 10)
-            .await
-            .expect("compresses");
-        for cut in [1, 5, 12, whole.len() - 1] {
-            let input: ByteStream = Box::pin(stream::iter([Ok(whole.slice(..cut))]));
-            let result: Result<Vec<Bytes>, _> =
-                pipe(input, Gunzip::new(), limits()).try_collect().await;
-            assert!(result.is_err(), "cut at {cut}");
         }
     }
 }

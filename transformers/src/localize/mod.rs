@@ -20,6 +20,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use globset::{GlobBuilder, GlobMatcher};
+use ocm_content::gzip::{MAGIC, gunzip, gzip};
 use ocm_content::spool::Spool;
 use ocm_content::{Access, Blob, ByteStream, Content, Error, Host, Limits, Source};
 use ocm_engine::{ContentRef, Effect, Outcome, StepContext, StepError, Transformer};
@@ -30,7 +31,7 @@ use serde_json::Value as Json;
 
 use self::tar::{MEMBER_LIMIT, Rewrite, Tar};
 use crate::convert::DataOutput;
-use crate::pipe::{Chain, GZIP_MAGIC, Gunzip, Gzip, PIECE, Stage, peek, pipe, skip};
+use crate::pipe::{GZIP_LEVEL, PIECE, Stage, peek, pipe, skip};
 
 /// Most files that are listed in a message.
 const LISTED: usize = 8;
@@ -202,7 +203,7 @@ impl Source for Localized {
 async fn document(edits: &Edits, limits: &Limits, input: &Blob) -> Result<ByteStream, Error> {
     let bytes = input.read(MEMBER_LIMIT).await?;
     let tar = bytes.get(TAR_MAGIC.0..).unwrap_or_default();
-    if bytes.starts_with(&GZIP_MAGIC) || tar.starts_with(TAR_MAGIC.1) {
+    if bytes.starts_with(&MAGIC) || tar.starts_with(TAR_MAGIC.1) {
         return Err(Error::invalid(
             "this is an archive, and nothing says which file in it to change",
         )
@@ -214,8 +215,8 @@ async fn document(edits: &Edits, limits: &Limits, input: &Blob) -> Result<ByteSt
 }
 
 async fn archive(edits: Arc<Edits>, limits: Arc<Limits>, input: Blob) -> Result<ByteStream, Error> {
-    let (head, stream) = peek(input.open().await?, GZIP_MAGIC.len()).await?;
-    if head != GZIP_MAGIC {
+    let (head, stream) = peek(input.open().await?, MAGIC.len()).await?;
+    if head != MAGIC {
         return Ok(pipe(stream, Tar::new(Files::new(edits)), limits));
     }
     let (input, stream) = match input.access() {
@@ -230,12 +231,9 @@ async fn archive(edits: Arc<Edits>, limits: Arc<Limits>, input: Blob) -> Result<
     if !changes(stream, edits.clone(), &limits).await? {
         return input.open().await;
     }
-    let edited = Chain::new(Tar::new(Files::new(edits)), Gzip::new());
-    Ok(pipe(
-        input.open().await?,
-        Chain::new(Gunzip::new(), edited),
-        limits,
-    ))
+    let plain = gunzip(input.open().await?, &limits);
+    let edited = pipe(plain, Tar::new(Files::new(edits)), limits.clone());
+    Ok(gzip(edited, GZIP_LEVEL, &limits))
 }
 
 /// Keeps what can be read once only.
@@ -249,24 +247,25 @@ async fn keep(mut stream: ByteStream, input: &Blob, limits: &Arc<Limits>) -> Res
 
 /// Reads until some file of a compressed archive would change; tells whether one would.
 async fn changes(
-    mut stream: ByteStream,
+    stream: ByteStream,
     edits: Arc<Edits>,
-    limits: &Limits,
+    limits: &Arc<Limits>,
 ) -> Result<bool, Error> {
-    let mut stage = Chain::new(Gunzip::new(), Tar::new(Files::new(edits)));
+    let mut stream = gunzip(stream, limits);
+    let mut stage = Tar::new(Files::new(edits));
     let mut unused = Vec::new();
     while let Some(chunk) = stream.next().await {
         for piece in chunk?.chunks(PIECE) {
             let _permit = limits.cpu().await;
             stage.push(piece, &mut unused)?;
             unused.clear();
-            if stage.second().rewrite().changed {
+            if stage.rewrite().changed {
                 return Ok(true);
             }
         }
     }
     stage.finish(&mut unused)?;
-    Ok(stage.second().rewrite().changed)
+    Ok(stage.rewrite().changed)
 }
 
 /// The files of one archive, as they pass.

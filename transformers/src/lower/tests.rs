@@ -1,137 +1,15 @@
 //! The dialects, lowered.
 
-use std::sync::Arc;
-
-use futures::future::BoxFuture;
 use ocm_content::Error;
-use ocm_engine::{
-    Effect, Outcome, Port, StepContext, StepError, StepType, StepTypeInfo, StepTypes,
-};
 use ocm_specs::RepositorySpec;
 use ocm_specs::diagnostic::Diagnostics;
 use ocm_specs::transfer::{Dialect, TransferSpec};
 use ocm_specs::yaml::{LoadOptions, Source, load};
 use serde_json::{Map, Value as Json, json};
 
+use crate::step_types;
+
 use super::{ReadDescriptor, lower, lower_mapping};
-
-/// A step type that has a schema and does nothing.
-struct Toy(StepTypeInfo);
-
-impl StepType for Toy {
-    fn info(&self) -> &StepTypeInfo {
-        &self.0
-    }
-
-    fn run(
-        &self,
-        _: StepContext,
-        spec: Json,
-    ) -> BoxFuture<'static, Result<Outcome<Json>, StepError>> {
-        Box::pin(async move { Ok(Outcome::new(spec)) })
-    }
-}
-
-/// Fields as words: `name!` is required, `@name` carries content.
-fn fields(words: &str) -> (Json, Vec<Port>) {
-    let (mut properties, mut required, mut ports) = (Map::new(), Vec::new(), Vec::new());
-    for word in words.split_whitespace() {
-        let name = word.trim_matches(['@', '!']).to_owned();
-        if word.ends_with('!') {
-            required.push(name.clone());
-        }
-        if word.starts_with('@') {
-            let required = word.ends_with('!');
-            ports.push(Port {
-                name: name.clone(),
-                required,
-            });
-        }
-        properties.insert(name, json!({}));
-    }
-    (
-        json!({"properties": properties, "required": required}),
-        ports,
-    )
-}
-
-fn toy(name: &str, aliases: &[&str], inputs: &str, outputs: &str) -> Toy {
-    let (spec_schema, inputs) = fields(inputs);
-    let (output_schema, outputs) = fields(outputs);
-    Toy(StepTypeInfo {
-        name: format!("{name}/v1alpha1"),
-        aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
-        summary: String::new(),
-        example: String::new(),
-        effect: Effect::None,
-        deterministic: true,
-        spec_schema,
-        output_schema,
-        inputs,
-        outputs,
-    })
-}
-
-/// The conversions of this crate, and types with the schemas of those that read and write repositories.
-pub(super) fn types() -> StepTypes {
-    let mut types = crate::with_conversions(StepTypes::new());
-    let repositories = [("ctf", "filePath!"), ("oci", "baseUrl! subPath")];
-    let mut toys = vec![
-        toy(
-            "downloader.resource.oci",
-            &[],
-            "componentDescriptor! resource!",
-            "@data! resource!",
-        ),
-        toy(
-            "uploader.resource.oci",
-            &["uploader.oci/v1alpha1"],
-            "imageReference! @data! componentDescriptor resource",
-            "resource! imageReference!",
-        ),
-    ];
-    if types.get("yaml.engine.localization/v1").is_none() {
-        toys.push(toy(
-            "yaml.engine.localization",
-            &["yaml.engine.localization/v1"],
-            "@data! file mappings!",
-            "@data!",
-        ));
-    }
-    for (kind, place) in repositories {
-        let with = |rest: &str| format!("{place} {rest}");
-        toys.extend([
-            toy(
-                &format!("downloader.component.{kind}"),
-                &[],
-                &with("name! version!"),
-                "descriptor! @data!",
-            ),
-            toy(
-                &format!("downloader.localblob.{kind}"),
-                &[],
-                &with("componentDescriptor! resource!"),
-                "@data! resource!",
-            ),
-            toy(
-                &format!("uploader.localblob.{kind}"),
-                &[],
-                &with("componentDescriptor! @data! resource"),
-                "descriptor! resource!",
-            ),
-            toy(
-                &format!("uploader.component.{kind}"),
-                &[],
-                &with("@data componentDescriptor"),
-                "name version",
-            ),
-        ]);
-    }
-    for toy in toys {
-        types.add(Arc::new(toy)).expect("a name of its own");
-    }
-    types
-}
 
 pub(super) fn read(text: &str) -> TransferSpec {
     let source = Source::new("spec.yaml", text);
@@ -140,7 +18,7 @@ pub(super) fn read(text: &str) -> TransferSpec {
 }
 
 fn lowered(text: &str) -> Result<(TransferSpec, Diagnostics), Diagnostics> {
-    lower(read(text), &types())
+    lower(read(text), &step_types())
 }
 
 /// A shared vector, or `None` with a reason printed.
@@ -276,8 +154,8 @@ fn the_list_spec_of_the_design_means_what_it_says() {
          steps: `resourceupload1`, `resourceupload2`"
     );
     let graph = ocm_engine::Graph::link(spec).expect("links");
-    ocm_engine::Plan::new(graph, &types()).expect("plans");
-    let (again, silent) = lower(read(SEED), &types()).expect("passes");
+    ocm_engine::Plan::new(graph, &step_types()).expect("plans");
+    let (again, silent) = lower(read(SEED), &step_types()).expect("passes");
     assert_prints(&again, SEED);
     assert!(silent.findings.is_empty());
 }
@@ -489,7 +367,7 @@ fn library() -> Library {
 }
 
 async fn lowered_mapping(text: &str) -> Result<(TransferSpec, Diagnostics), Diagnostics> {
-    lower_mapping(read(text), &types(), &library()).await
+    lower_mapping(read(text), &step_types(), &library()).await
 }
 
 const SEED_MAPPING: &str = r#"transformations:
@@ -566,14 +444,14 @@ async fn the_mapping_spec_of_the_design_means_what_it_says() {
     assert!(warnings.findings.is_empty(), "{warnings}");
     assert_prints(&spec, SEED_MAPPING);
     let graph = ocm_engine::Graph::link(spec).expect("links");
-    ocm_engine::Plan::new(graph, &types()).expect("plans");
+    ocm_engine::Plan::new(graph, &step_types()).expect("plans");
 }
 
 /// Lowers a list of mappings; gives the printed steps by id, or all findings.
 async fn steps(mappings: &str) -> Result<Map<String, Json>, Diagnostics> {
     let (spec, _) = lowered_mapping(&format!("spec:\n  mappings:\n{mappings}")).await?;
     let json = spec.to_json();
-    ocm_engine::Plan::new(ocm_engine::Graph::link(spec)?, &types())?;
+    ocm_engine::Plan::new(ocm_engine::Graph::link(spec)?, &step_types())?;
     let list = json["transformations"]
         .as_array()
         .cloned()
