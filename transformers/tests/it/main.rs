@@ -1,0 +1,3 @@
+//! Whole specs, lowered and run with the built-in step types.
+
+mod seed;
