@@ -1,1 +1,67 @@
-fn main() {}
+//! The `ocm` program: arguments in, text out. What it does is done by the libraries.
+
+mod args;
+mod commands;
+mod config;
+mod environment;
+mod error;
+mod graph_output;
+mod progress;
+mod report;
+mod ui;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::error::CliError;
+use crate::ui::Ui;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ui = Ui::new(cli.global.clone());
+    match run(cli.command, &ui) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.error(&error);
+            ExitCode::from(error.code as u8)
+        }
+    }
+}
+
+/// Commands that only print start no runtime.
+fn run(command: Command, ui: &Ui) -> Result<(), CliError> {
+    match command {
+        Command::Version => ui.data(concat!(env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Completion { shell } => commands::docs::completion(shell, ui),
+        Command::Generate(generate) => commands::docs::generate(generate),
+        Command::Get(args::Get::Types(types)) => commands::types::list(&types, ui),
+        Command::Get(args::Get::Schema { document }) => commands::types::schema(document, ui),
+        Command::Describe(args::Describe::Types(types)) => commands::types::describe(&types, ui),
+        Command::Get(args::Get::ComponentVersion(get)) => {
+            block_on(commands::get::component_version(get, ui))
+        }
+        Command::Transfer(transfer) => block_on(commands::transfer::transfer(transfer, ui)),
+        Command::Registry(args::Registry::Serve(serve)) => {
+            block_on(commands::registry::serve(serve, ui))
+        }
+    }
+}
+
+fn block_on(future: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            CliError::new(
+                error::ExitCode::Failure,
+                format!("start the runtime: {error}"),
+            )
+        })?;
+    let result = runtime.block_on(future);
+    // Work on the blocking pool (a write to a dead disk) must not keep an ended program alive.
+    runtime.shutdown_background();
+    result
+}

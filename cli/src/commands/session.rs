@@ -1,0 +1,58 @@
+//! The session of a command: configuration files, credentials, and the way to registries.
+
+use std::sync::Arc;
+
+use ocm_content::limits::LimitsConfig;
+use ocm_content::{CopyOptions, Referrers};
+use ocm_repository::{Session, SessionConfig};
+use url::Url;
+
+use crate::config::Config;
+use crate::error::CliError;
+use crate::ui::Ui;
+
+/// What a command wants of its session.
+#[derive(Default)]
+pub(crate) struct SessionOptions {
+    /// Memory for shared reads, in bytes; the default without.
+    pub(crate) window: Option<u64>,
+    /// Aliases besides those of the command line, the environment and the configuration.
+    pub(crate) aliases: Vec<(String, Url)>,
+    /// Do referrers travel?
+    pub(crate) referrers: Referrers,
+}
+
+/// Opens a session; sends no request.
+pub(crate) fn open(ui: &Ui, options: SessionOptions) -> Result<Arc<Session>, CliError> {
+    let config = Config::read(ui)?;
+    let mut client = ui
+        .environment
+        .client_config(&ui.global, &config.host_aliases())?;
+    client.host_aliases.extend(options.aliases);
+    let limits = limits(ui);
+    Ok(Session::new(SessionConfig {
+        working_directory: ui.working_directory(),
+        client,
+        credentials: config.credentials(ui)?,
+        limits: LimitsConfig {
+            window: options.window.unwrap_or(limits.window),
+            ..limits
+        },
+        copy: CopyOptions {
+            referrers: options.referrers,
+        },
+    })?)
+}
+
+/// The default limits, with temporary files where the user wants them.
+pub(crate) fn limits(ui: &Ui) -> LimitsConfig {
+    let temp_folder = ui
+        .global
+        .temp_folder
+        .clone()
+        .unwrap_or_else(std::env::temp_dir);
+    LimitsConfig {
+        temp_folder: Some(temp_folder),
+        ..LimitsConfig::default()
+    }
+}

@@ -1,0 +1,311 @@
+//! `ocm transfer --transfer-spec`: read, check, then print or run.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ocm_content::{Limits, Referrers};
+use ocm_engine::{Context, Event, Graph, OnError, Plan, RunOptions, RunResult, Status, StepTypes};
+use ocm_registry::{Registry, RegistryConfig, Running};
+use ocm_repository::Session;
+use ocm_repository::ctf::{Access, Ctf, CtfOptions};
+use ocm_specs::diagnostic::Diagnostics;
+use ocm_specs::transfer::TransferSpec;
+use ocm_specs::yaml::{self, LoadOptions, Source};
+use ocm_transformers::storage::{Files, to_native};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{
+    OnErrorArg, PlanFormat, ReferrersArg, TransferArgs, TransferNoun, TransferOptions,
+};
+use crate::commands::session::{self, SessionOptions};
+use crate::environment::host_alias;
+use crate::error::{CliError, ExitCode, code_of};
+use crate::progress::{Progress, TICK};
+use crate::report::{Recorder, Report, step_names};
+use crate::ui::{Ui, write_file};
+use crate::{graph_output, units};
+
+/// Largest spec that is read from a file or standard input: far above the largest plan that we print ourselves.
+const SPEC_LIMIT: u64 = 256 << 20;
+
+/// Runs a transfer spec, or prints its plan.
+pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError> {
+    let options = match args.noun {
+        Some(TransferNoun::ComponentVersion(options)) => options,
+        None => args.options,
+    };
+    let Some(path) = options.transfer_spec.clone() else {
+        let hint = "name a transfer spec: ocm transfer --transfer-spec FILE";
+        return Err(CliError::usage("there is nothing to transfer").with_hint(hint));
+    };
+    let source = read_spec(&path, ui)?;
+    // The registries live as long as the run; dropping them stops them.
+    let (serving, aliases) = serve(&options, ui).await?;
+    let referrers = match options.referrers {
+        ReferrersArg::All => Referrers::All,
+        ReferrersArg::None => Referrers::None,
+    };
+    let session = session::open(
+        ui,
+        SessionOptions {
+            window: Some(options.buffer),
+            aliases,
+            referrers,
+        },
+    )?;
+    let types = ocm_transformers::step_types();
+    let plan = plan(&source, &types, &session, ui).await?;
+    if options.dry_run {
+        return print_plan(&plan, options.output.unwrap_or(PlanFormat::Yaml), ui);
+    }
+    let result = run(plan, &options, session, ui).await;
+    for registry in serving {
+        registry.stop().await;
+    }
+    result
+}
+
+fn read_spec(path: &Path, ui: &Ui) -> Result<Arc<Source>, CliError> {
+    let mut text = String::new();
+    let (name, read) = if path == Path::new("-") {
+        (
+            "-".to_owned(),
+            std::io::stdin()
+                .lock()
+                .take(SPEC_LIMIT + 1)
+                .read_to_string(&mut text),
+        )
+    } else {
+        let full = ui.environment.working_directory.join(path);
+        let file =
+            std::fs::File::open(&full).map_err(|error| CliError::file("read", path, &error))?;
+        (
+            path.display().to_string(),
+            file.take(SPEC_LIMIT + 1).read_to_string(&mut text),
+        )
+    };
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            let message = format!("{name}:1:1: the spec is not UTF-8 text");
+            Err(CliError::new(ExitCode::Invalid, message).with_hint("save it as UTF-8"))
+        }
+        Err(error) => Err(CliError::file("read", path, &error)),
+        Ok(_) if text.len() as u64 > SPEC_LIMIT => {
+            let limit = units::size(SPEC_LIMIT);
+            Err(CliError::new(
+                ExitCode::Invalid,
+                format!("{name}: the spec is larger than {limit}"),
+            ))
+        }
+        Ok(_) => Ok(Source::new(name, text)),
+    }
+}
+
+/// Starts the registries that `--serve` asks for; returns them and the aliases that lead to them.
+async fn serve(
+    options: &TransferOptions,
+    ui: &Ui,
+) -> Result<(Vec<Running>, Vec<(String, url::Url)>), CliError> {
+    let (mut serving, mut aliases) = (Vec::new(), Vec::new());
+    let limits = Limits::new(session::limits(ui));
+    for entry in &options.serve {
+        let (host, folder) = entry.split_once('=').ok_or_else(|| {
+            CliError::usage(format!("`{entry}` does not say what to serve"))
+                .with_hint("write --serve HOST=DIR")
+        })?;
+        let path = ui.working_directory().join(folder);
+        // A dry run must not make the folder.
+        let access = if options.dry_run {
+            Access::ReadOnly
+        } else {
+            Access::Create
+        };
+        if options.dry_run && !path.exists() {
+            continue;
+        }
+        let stores = Ctf::open(
+            &path,
+            CtfOptions {
+                access,
+                limits: limits.clone(),
+            },
+        )
+        .await?;
+        let running = Registry::bind(RegistryConfig::new(stores), ([127, 0, 0, 1], 0).into())
+            .await
+            .map_err(|error| CliError::new(ExitCode::Failure, format!("serve {host}: {error}")))?;
+        aliases.push(host_alias(&format!("{host}=http://{}", running.addr))?);
+        serving.push(running);
+    }
+    Ok((serving, aliases))
+}
+
+/// From text to a plan; everything that is wrong is told at once.
+async fn plan(
+    source: &Arc<Source>,
+    types: &StepTypes,
+    session: &Arc<Session>,
+    ui: &Ui,
+) -> Result<Plan, CliError> {
+    let node = yaml::load(source, &LoadOptions::default()).map_err(|error| {
+        let finding = ocm_specs::diagnostic::Diagnostic::error(error.span, error.message);
+        let finding = match error.hint {
+            Some(hint) => finding.with_hint(hint),
+            None => finding,
+        };
+        Diagnostics::new(source.clone(), vec![finding])
+    })?;
+    let (spec, warnings) = TransferSpec::read(source, &node)?;
+    note_warnings(&warnings, ui);
+    let (spec, warnings) = to_native(spec, types, session).await?;
+    note_warnings(&warnings, ui);
+    let plan = Plan::new(Graph::link(spec)?, types)?;
+    note_warnings(plan.warnings(), ui);
+    Ok(plan)
+}
+
+fn note_warnings(warnings: &Diagnostics, ui: &Ui) {
+    if !warnings.findings.is_empty() {
+        ui.note(&format!("{warnings}\n"));
+    }
+}
+
+fn print_plan(plan: &Plan, format: PlanFormat, ui: &Ui) -> Result<(), CliError> {
+    let text = match format {
+        PlanFormat::Yaml => yaml::to_string(&plan.to_json()),
+        PlanFormat::Json => format!("{:#}\n", plan.to_json()),
+        PlanFormat::Ndjson => format!("{}\n", plan.to_json()),
+        PlanFormat::Tree => graph_output::tree(plan),
+        PlanFormat::Dot => graph_output::dot(plan),
+        PlanFormat::Mermaid => graph_output::mermaid(plan),
+    };
+    ui.data(&text)
+}
+
+async fn run(
+    plan: Plan,
+    options: &TransferOptions,
+    session: Arc<Session>,
+    ui: &Ui,
+) -> Result<(), CliError> {
+    let names = step_names(&plan);
+    let mut context = Context::new(session.limits().clone(), session.clone());
+    context.files = Arc::new(Files(session));
+    context.options = RunOptions {
+        concurrency: usize::from(options.concurrency),
+        on_error: match options.on_error {
+            OnErrorArg::Stop => OnError::Stop,
+            OnErrorArg::Continue => OnError::Continue,
+        },
+        progress: Some(TICK),
+    };
+    let progress = Progress::new(ui.global.quiet, ui.environment.is_dumb_terminal(), &names);
+    let listener = Arc::new(Mutex::new((Recorder::default(), progress)));
+    let heard = listener.clone();
+    let observer = Box::new(move |event: Event| {
+        let (recorder, progress) = &mut *heard.lock().unwrap_or_else(PoisonError::into_inner);
+        recorder.record(&event);
+        progress.show(&event);
+    });
+    let started = std::time::Instant::now();
+    let (result, signal) = until_signal(plan.run(context.clone(), observer), &context.cancel).await;
+    let report = {
+        let (recorder, progress) = &mut *listener.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.end();
+        std::mem::take(recorder).report(&names, &result, started.elapsed())
+    };
+    tell(&report, options, ui)?;
+    verdict(&result, signal)
+}
+
+/// Waits for the run; the first signal cancels it, and the run then ends by itself within a second.
+async fn until_signal(
+    run: impl Future<Output = RunResult>,
+    cancel: &CancellationToken,
+) -> (RunResult, Option<ExitCode>) {
+    tokio::pin!(run);
+    tokio::select! {
+        result = &mut run => (result, None),
+        code = signal() => {
+            cancel.cancel();
+            (run.await, Some(code))
+        }
+    }
+}
+
+/// Ends when the program is asked to, with the exit code that says how.
+pub(crate) async fn signal() -> ExitCode {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            return tokio::select! {
+                _ = tokio::signal::ctrl_c() => ExitCode::Interrupted,
+                _ = terminate.recv() => ExitCode::Terminated,
+            };
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+    ExitCode::Interrupted
+}
+
+fn tell(report: &Report, options: &TransferOptions, ui: &Ui) -> Result<(), CliError> {
+    let internal = |error: serde_json::Error| {
+        CliError::new(ExitCode::Failure, format!("write the report: {error}"))
+    };
+    let pretty = serde_json::to_string_pretty(report).map_err(internal)? + "\n";
+    if let Some(path) = &options.report {
+        write_file(&ui.environment.working_directory.join(path), &pretty)?;
+    }
+    ui.note(&report.summary());
+    match options.output {
+        None => Ok(()),
+        Some(PlanFormat::Json) => ui.data(&pretty),
+        Some(PlanFormat::Ndjson) => ui.data(&format!(
+            "{}\n",
+            serde_json::to_string(report).map_err(internal)?
+        )),
+        Some(_) => ui.data(&yaml::to_string(
+            &serde_json::to_value(report).map_err(internal)?,
+        )),
+    }
+}
+
+/// The exit code of a run and what to say about its failures.
+fn verdict(result: &RunResult, signal: Option<ExitCode>) -> Result<(), CliError> {
+    let failures: Vec<String> = result
+        .failures
+        .iter()
+        .map(|(step, error)| {
+            let origin = error.error.origin().filter(|origin| *origin != &**step);
+            let origin = origin
+                .map(|origin| format!(" (the bytes come from step `{origin}`)"))
+                .unwrap_or_default();
+            let hint = error
+                .error
+                .hint()
+                .map(|hint| format!("\n  hint: {hint}"))
+                .unwrap_or_default();
+            format!("step `{step}`: {error}{origin}{hint}")
+        })
+        .collect();
+    let first = result
+        .failures
+        .first()
+        .map(|(_, error)| code_of(error.kind()));
+    match (result.status, signal) {
+        (Status::Succeeded, _) => Ok(()),
+        (Status::Cancelled, code) => Err(CliError::new(
+            code.unwrap_or(ExitCode::Interrupted),
+            "the transfer was interrupted",
+        )
+        .with_hint("nothing incomplete is visible under a name; run it again to complete it")),
+        (Status::Partial, _) => Err(CliError::new(ExitCode::Partial, failures.join("\n"))
+            .with_hint("what does not depend on the failed steps is complete and published")),
+        (Status::Failed, _) => Err(CliError::new(
+            first.unwrap_or(ExitCode::Failure),
+            failures.join("\n"),
+        )),
+    }
+}

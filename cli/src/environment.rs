@@ -1,0 +1,235 @@
+//! The only place that reads the process's environment: what it says is resolved here and handed down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use ocm_repository::credentials::Helpers;
+use ocm_repository::oci::{ClientConfig, Jitter, Proxies, RetryConfig};
+use url::Url;
+
+use crate::args::Global;
+use crate::error::CliError;
+
+/// What the environment says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Environment {
+    variables: BTreeMap<String, String>,
+    pub(crate) working_directory: PathBuf,
+}
+
+/// Variables that mean something to this program.
+const VARIABLES: [&str; 17] = [
+    "HOME",
+    "PATH",
+    "USERPROFILE",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "DOCKER_CONFIG",
+    "REGISTRY_AUTH_FILE",
+    "OCM_CONFIG",
+    "OCM_HOST_ALIAS",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "NO_COLOR",
+    "TERM",
+];
+
+impl Environment {
+    /// Reads the environment of this process.
+    pub(crate) fn of_process() -> Self {
+        let variables = VARIABLES
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        Self {
+            variables,
+            working_directory: std::env::current_dir().unwrap_or_default(),
+        }
+    }
+
+    /// The first of these variables that is set.
+    fn any(&self, names: &[&str]) -> Option<&str> {
+        names
+            .iter()
+            .find_map(|name| self.variables.get(*name))
+            .map(String::as_str)
+    }
+
+    /// Is the terminal one that can't redraw?
+    pub(crate) fn is_dumb_terminal(&self) -> bool {
+        self.any(&["TERM"]) == Some("dumb")
+    }
+
+    /// Did the user ask for no colour?
+    pub(crate) fn no_color(&self) -> bool {
+        self.any(&["NO_COLOR"]).is_some()
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.any(&["HOME", "USERPROFILE"]).map(PathBuf::from)
+    }
+
+    /// A path with `~` for the home folder.
+    pub(crate) fn expand_home(&self, path: &str) -> PathBuf {
+        match (path.strip_prefix("~/"), self.home()) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => self.working_directory.join(path),
+        }
+    }
+
+    /// How credential helpers are found and run.
+    pub(crate) fn helpers(&self) -> Helpers {
+        let path = self.any(&["PATH"]).unwrap_or_default();
+        let environment = ["HOME", "PATH", "XDG_RUNTIME_DIR"];
+        Helpers {
+            folders: std::env::split_paths(path).collect(),
+            environment: environment
+                .iter()
+                .filter_map(|name| Some(((*name).into(), self.any(&[name])?.into())))
+                .collect(),
+            ..Helpers::default()
+        }
+    }
+
+    /// Docker configuration files that may hold credentials, the first one first.
+    pub(crate) fn docker_configs(&self) -> Vec<PathBuf> {
+        let named = self.any(&["REGISTRY_AUTH_FILE"]).map(PathBuf::from);
+        let folder = self
+            .any(&["DOCKER_CONFIG"])
+            .map(|folder| PathBuf::from(folder).join("config.json"));
+        let home = self
+            .home()
+            .map(|home| home.join(".docker").join("config.json"));
+        let podman = self
+            .any(&["XDG_RUNTIME_DIR"])
+            .map(|folder| PathBuf::from(folder).join("containers/auth.json"));
+        named
+            .into_iter()
+            .chain(folder.or(home))
+            .chain(podman)
+            .filter(|path| path.is_file())
+            .collect()
+    }
+
+    /// Configuration files, lowest priority first. The current folder is not searched: a file in a foreign checkout must
+    /// not decide where credentials go.
+    pub(crate) fn ocm_configs(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let xdg = self.any(&["XDG_CONFIG_HOME"]).map(PathBuf::from);
+        let home = self.home();
+        let config = home.as_ref().map(|home| home.join(".config"));
+        for folder in [xdg, config].into_iter().flatten() {
+            found.push(folder.join("ocm").join("config"));
+            found.push(folder.join(".ocmconfig"));
+        }
+        if let Some(home) = home {
+            found.push(home.join(".ocm").join("config"));
+            found.push(home.join(".ocmconfig"));
+        }
+        found.extend(self.any(&["OCM_CONFIG"]).map(PathBuf::from));
+        found.retain(|path| path.is_file());
+        found
+    }
+
+    /// How to reach registries: what the command line says, then what the environment says.
+    pub(crate) fn client_config(
+        &self,
+        global: &Global,
+        configured: &[String],
+    ) -> Result<ClientConfig, CliError> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|error| CliError::file("read", path, &error))
+        };
+        Ok(ClientConfig {
+            ca_certificates: global.ca_file.iter().map(read).collect::<Result<_, _>>()?,
+            plain_http: global.plain_http.iter().cloned().collect::<BTreeSet<_>>(),
+            host_aliases: self.host_aliases(global, configured)?,
+            proxies: self.proxies()?,
+            retry: RetryConfig {
+                jitter: Jitter::seeded(seed()),
+                ..RetryConfig::default()
+            },
+            ..ClientConfig::default()
+        })
+    }
+
+    fn host_aliases(
+        &self,
+        global: &Global,
+        configured: &[String],
+    ) -> Result<BTreeMap<String, Url>, CliError> {
+        let from_environment = self.any(&["OCM_HOST_ALIAS"]).unwrap_or_default().split(',');
+        let given = global.host_alias.iter().map(String::as_str);
+        let from_environment = from_environment
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty());
+        let configured = configured.iter().map(String::as_str);
+        let mut aliases = BTreeMap::new();
+        // A later one wins: the command line over the environment over the configuration.
+        for entry in configured.chain(from_environment).chain(given) {
+            let (host, url) = host_alias(entry)?;
+            aliases.insert(host, url);
+        }
+        Ok(aliases)
+    }
+
+    fn proxies(&self) -> Result<Proxies, CliError> {
+        let url = |names: [&str; 2]| match self.any(&names) {
+            None => Ok(None),
+            Some(text) => parse_url(text).map(Some).map_err(|error| {
+                CliError::usage(format!("the variable {} is not a URL: {error}", names[0]))
+            }),
+        };
+        Ok(Proxies {
+            http: url(["http_proxy", "HTTP_PROXY"])?,
+            https: url(["https_proxy", "HTTPS_PROXY"])?,
+            bypass: self
+                .any(&["no_proxy", "NO_PROXY"])
+                .map(|list| {
+                    list.split(',')
+                        .map(|entry| entry.trim().to_owned())
+                        .collect()
+                })
+                .unwrap_or_default(),
+        })
+    }
+}
+
+/// Reads `HOST=URL`; a URL without scheme is plain HTTP when it is on this machine, HTTPS otherwise.
+pub(crate) fn host_alias(entry: &str) -> Result<(String, Url), CliError> {
+    let usage = |why: String| {
+        CliError::usage(format!("`{entry}` is not a host alias: {why}"))
+            .with_hint("write HOST=URL, as in ghcr.io=http://127.0.0.1:5001")
+    };
+    let (host, url) = entry
+        .split_once('=')
+        .ok_or_else(|| usage("there is no `=`".to_owned()))?;
+    if host.is_empty() || host.contains('/') {
+        return Err(usage("what stands before `=` is not a host".to_owned()));
+    }
+    let url = parse_url(url).map_err(|error| usage(error.to_string()))?;
+    Ok((host.to_ascii_lowercase(), url))
+}
+
+fn parse_url(text: &str) -> Result<Url, url::ParseError> {
+    if text.contains("://") {
+        return Url::parse(text);
+    }
+    let host = text.split(['/', ':']).next().unwrap_or_default();
+    let loopback = host == "localhost" || host.starts_with("127.");
+    Url::parse(&format!(
+        "{}://{text}",
+        if loopback { "http" } else { "https" }
+    ))
+}
+
+/// Something that differs from process to process, so that a fleet that was turned away does not come back at once.
+fn seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| u64::from(now.subsec_nanos())) ^ u64::from(std::process::id())
+}

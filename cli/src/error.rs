@@ -1,0 +1,120 @@
+//! Errors as the user meets them: one message, a hint, and the exit code that scripts go by.
+
+use std::fmt;
+
+use ocm_content::{Error, ErrorKind};
+use ocm_engine::StepError;
+use ocm_specs::diagnostic::Diagnostics;
+
+/// Exit codes, documented in README.md and stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum ExitCode {
+    /// Any failure that has no code of its own (disk full, a fault of this program).
+    Failure = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// A spec or another input document is invalid.
+    Invalid = 3,
+    /// Something is not there: a file, a repository, a component version, a blob.
+    NotFound = 4,
+    /// Verification failed: a digest, a signature, a policy.
+    Verification = 5,
+    /// Access denied.
+    Denied = 6,
+    /// The other side is unavailable; trying again helps.
+    Unavailable = 7,
+    /// Something else is there already.
+    Conflict = 8,
+    /// Partly done.
+    Partial = 10,
+    /// Interrupted by SIGINT.
+    Interrupted = 130,
+    /// Ended by SIGTERM.
+    Terminated = 143,
+}
+
+/// What ends a command.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    pub(crate) code: ExitCode,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl CliError {
+    pub(crate) fn new(code: ExitCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(ExitCode::Usage, message)
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Reading or writing a file that the user named.
+    pub(crate) fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+        let code = match error.kind() {
+            std::io::ErrorKind::NotFound => ExitCode::NotFound,
+            std::io::ErrorKind::PermissionDenied => ExitCode::Denied,
+            _ => ExitCode::Failure,
+        };
+        Self::new(code, format!("{doing} {}: {error}", path.display()))
+    }
+}
+
+/// The exit code for what went wrong with content.
+pub(crate) fn code_of(kind: ErrorKind) -> ExitCode {
+    match kind {
+        ErrorKind::NotFound => ExitCode::NotFound,
+        ErrorKind::Denied => ExitCode::Denied,
+        ErrorKind::Mismatch => ExitCode::Verification,
+        ErrorKind::Conflict => ExitCode::Conflict,
+        ErrorKind::Unavailable => ExitCode::Unavailable,
+        ErrorKind::Invalid => ExitCode::Invalid,
+        _ => ExitCode::Failure,
+    }
+}
+
+impl From<Error> for CliError {
+    fn from(error: Error) -> Self {
+        Self {
+            code: code_of(error.kind()),
+            hint: error.hint().map(str::to_owned),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<StepError> for CliError {
+    fn from(error: StepError) -> Self {
+        Self {
+            message: error.to_string(),
+            ..Self::from(error.error)
+        }
+    }
+}
+
+impl From<Diagnostics> for CliError {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::new(ExitCode::Invalid, diagnostics.to_string())
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}

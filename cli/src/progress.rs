@@ -1,0 +1,179 @@
+//! What a run looks like while it runs: lines that redraw on a terminal, plain lines elsewhere, nothing when quiet.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ocm_engine::Event;
+
+use crate::report::StepName;
+use crate::units;
+
+/// How often a redrawing display changes.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// Shows a run on stderr.
+pub(crate) enum Progress {
+    /// Nothing but errors.
+    Quiet,
+    /// One line per thing that happened.
+    Lines,
+    /// One line per running step and one for the whole.
+    Redraw(Box<Redraw>),
+}
+
+/// The state of a display that redraws.
+pub(crate) struct Redraw {
+    bars: MultiProgress,
+    whole: ProgressBar,
+    running: BTreeMap<String, Running>,
+    labels: BTreeMap<String, String>,
+    read: u64,
+    started: Instant,
+}
+
+struct Running {
+    bar: ProgressBar,
+    read: u64,
+    since: Instant,
+}
+
+impl Progress {
+    /// What fits stderr: `quiet` wins, a terminal redraws unless it is a dumb one.
+    pub(crate) fn new(quiet: bool, dumb_terminal: bool, steps: &[StepName]) -> Self {
+        if quiet {
+            return Self::Quiet;
+        }
+        if dumb_terminal || !std::io::stderr().is_terminal() {
+            return Self::Lines;
+        }
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let whole = bars.add(ProgressBar::new(steps.len() as u64));
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} steps  {msg}") {
+            whole.set_style(style);
+        }
+        let labels = steps
+            .iter()
+            .filter_map(|step| Some((step.id.clone(), step.label.clone()?)))
+            .collect();
+        let (read, started, running) = (0, Instant::now(), BTreeMap::new());
+        Self::Redraw(Box::new(Redraw {
+            bars,
+            whole,
+            running,
+            labels,
+            read,
+            started,
+        }))
+    }
+
+    /// Takes an event in.
+    pub(crate) fn show(&mut self, event: &Event) {
+        match self {
+            Self::Quiet => {}
+            Self::Lines => show_line(event),
+            Self::Redraw(redraw) => redraw.show(event),
+        }
+    }
+
+    /// Takes the display away, so that what follows stands alone.
+    pub(crate) fn end(&mut self) {
+        if let Self::Redraw(redraw) = self {
+            redraw.whole.finish_and_clear();
+            let _ = redraw.bars.clear();
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is the program's own progress")]
+fn show_line(event: &Event) {
+    match event {
+        Event::Started { step } => eprintln!("started  {step}"),
+        Event::Warning { step, message } => eprintln!("warning  {step}: {message}"),
+        Event::Finished {
+            step,
+            metered,
+            took,
+        } => {
+            eprintln!(
+                "finished {step} ({}, {})",
+                units::size(metered.bytes_read),
+                units::duration(*took)
+            );
+        }
+        Event::Failed { step, .. } => eprintln!("failed   {step}"),
+        Event::Skipped {
+            step,
+            because: Some(because),
+        } => eprintln!("skipped  {step} because of {because}"),
+        Event::Skipped {
+            step,
+            because: None,
+        } => eprintln!("skipped  {step}"),
+        Event::Prepared { .. } | Event::Bytes { .. } => {}
+    }
+}
+
+impl Redraw {
+    fn show(&mut self, event: &Event) {
+        let step = event.step().to_string();
+        match event {
+            Event::Started { .. } => self.start(step),
+            Event::Bytes { done, .. } => self.bytes(&step, *done),
+            Event::Warning { message, .. } => {
+                let _ = self.bars.println(format!("warning {step}: {message}"));
+            }
+            Event::Prepared { .. } => {}
+            Event::Finished { metered, .. } => {
+                self.bytes(&step, metered.bytes_read);
+                self.end(&step);
+            }
+            Event::Failed { .. } | Event::Skipped { .. } => self.end(&step),
+        }
+        let rate = self.read as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        self.whole.set_message(format!(
+            "{}  {}/s",
+            units::size(self.read),
+            units::size(rate as u64)
+        ));
+    }
+
+    fn start(&mut self, step: String) {
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        if let Ok(style) = ProgressStyle::with_template("  {spinner} {prefix}  {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(self.labels.get(&step).unwrap_or(&step).clone());
+        self.running.insert(
+            step,
+            Running {
+                bar,
+                read: 0,
+                since: Instant::now(),
+            },
+        );
+    }
+
+    fn bytes(&mut self, step: &str, done: u64) {
+        let Some(running) = self.running.get_mut(step) else {
+            return;
+        };
+        self.read += done.saturating_sub(running.read);
+        running.read = done;
+        let rate = done as f64 / running.since.elapsed().as_secs_f64().max(0.001);
+        running.bar.set_message(format!(
+            "{}  {}/s",
+            units::size(done),
+            units::size(rate as u64)
+        ));
+        running.bar.tick();
+    }
+
+    fn end(&mut self, step: &str) {
+        if let Some(running) = self.running.remove(step) {
+            running.bar.finish_and_clear();
+        }
+        self.whole.inc(1);
+    }
+}
