@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use ocm_content::{Error, ErrorKind};
 use ocm_engine::language::Template;
 use ocm_engine::{StepTypeInfo, StepTypes, Transformer};
+use ocm_repository::Session;
 use ocm_specs::access::{Access, AccessType};
 use ocm_specs::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use ocm_specs::reference::OciReference;
@@ -45,6 +46,20 @@ pub trait ReadDescriptor: Send + Sync {
         component: &str,
         version: &str,
     ) -> Result<Json, Error>;
+}
+
+#[async_trait]
+impl ReadDescriptor for Session {
+    async fn descriptor(
+        &self,
+        repository: &RepositorySpec,
+        component: &str,
+        version: &str,
+    ) -> Result<Json, Error> {
+        let repository = self.repository(repository, false).await?;
+        let found = repository.get(component, version).await?;
+        Ok(found.descriptor.document().clone())
+    }
 }
 
 /// Lowers a spec in the mapping dialect.

@@ -15,9 +15,9 @@ use ocm_specs::media_type::{
     HELM_CHART_LAYER, HELM_CONFIG, HELM_PROVENANCE_LAYER, OCI_CONFIG, OCI_LAYER_TAR,
 };
 use ocm_specs::oci::Manifest;
-use ocm_specs::transfer::TransferSpec;
+use ocm_specs::transfer::{Dialect, TransferSpec};
 use ocm_specs::yaml::{LoadOptions, Source, load};
-use ocm_transformers::lower::lower;
+use ocm_transformers::lower::{lower, lower_mapping};
 use ocm_transformers::step_types;
 use serde_json::{Value as Json, json};
 
@@ -27,19 +27,23 @@ const VALUES: &str =
     "# of the chart\nimage:\n  repository: \"old/place\" # set by the transfer\n  tag: 1.0.0\n";
 const LOCALIZED: &str = "# of the chart\nimage:\n  repository: \"ghcr.io/fabianburth/images/myimage\" # set by the transfer\n  tag: 1.0.0\n";
 
-/// A shared vector, or `None` with a reason printed.
+/// A shared vector as text, or `None` with a reason printed.
 fn vector(name: &str) -> Option<String> {
+    let bytes = bytes(name)?;
+    Some(String::from_utf8(bytes.to_vec()).expect("text"))
+}
+
+/// A shared vector, or `None` with a reason printed.
+fn bytes(name: &str) -> Option<Bytes> {
     let root = std::env::var("OCM_VECTORS").unwrap_or_else(|_| {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors").to_owned()
     });
     let path = format!("{root}/{name}");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text),
+    match std::fs::read(&path) {
+        Ok(bytes) => Some(bytes.into()),
         Err(error) => {
-            assert!(
-                std::env::var("OCM_REQUIRE_PEERS").as_deref() != Ok("1"),
-                "{path}: {error}"
-            );
+            let required = std::env::var("OCM_REQUIRE_PEERS").as_deref() == Ok("1");
+            assert!(!required, "{path}: {error}");
             eprintln!("skipped: {path}: {error}");
             None
         }
@@ -53,11 +57,17 @@ fn session(folder: &Path, registry: &MemoryStores) -> Arc<Session> {
     session
 }
 
+/// Lowers and runs a spec; gives the number of warnings, too.
 async fn run(session: &Arc<Session>, text: &str) -> (RunResult, usize) {
     let source = Source::new("spec.yaml", text);
     let document = load(&source, &LoadOptions::default()).expect("yaml");
     let (spec, _) = TransferSpec::read(&source, &document).expect("a spec");
-    let (spec, warnings) = lower(spec, &step_types()).expect("lowers");
+    let types = step_types();
+    let lowered = match spec.dialect {
+        Dialect::Mapping => lower_mapping(spec, &types, session.as_ref()).await,
+        _ => lower(spec, &types),
+    };
+    let (spec, warnings) = lowered.expect("lowers");
     let plan = Plan::new(Graph::link(spec).expect("links"), &step_types()).expect("plans");
     let context = Context::new(session.limits().clone(), session.clone());
     let result = plan.run(context, Box::new(|_| {})).await;
@@ -251,4 +261,82 @@ async fn the_design_localizes_a_chart_while_it_is_transferred() {
     let target = session.repository(&spec, false).await.expect("an archive");
     let version = target.get(name, "1.0.0").await.expect("a version");
     assert_eq!(version.descriptor.name(), name);
+}
+
+#[tokio::test]
+async fn the_designs_mapping_turns_an_artifact_set_into_an_artifact() {
+    let (Some(text), Some(set)) = (
+        vector("transform/seed002-mappings.yaml"),
+        bytes("oci/artifact-set-helm-chart.tgz"),
+    ) else {
+        return;
+    };
+    const ARCHIVE: &str = "/root/user/home/ocm-repository";
+    let folder = tempfile::tempdir().expect("a folder");
+    let registry = MemoryStores::new();
+    let session = session(folder.path(), &registry);
+    session.register(
+        ARCHIVE,
+        Arc::new(MemoryStores::with_limit("archive", 1 << 24)),
+    );
+
+    let layer = (OCI_LAYER_TAR, Bytes::from(tar(&[("bin", "x")])));
+    let store = registry.store("source/podinfo-image").expect("a store");
+    let image = put(&store, (OCI_CONFIG, "{}"), &[layer]).await;
+    let spec = RepositorySpec::ctf(ARCHIVE);
+    let archive = session.repository(&spec, true).await.expect("an archive");
+    let name = "github.com/acme.org/helloworld";
+    let mut resources = vec![external("podinfo-image", "ociImage", &image)];
+    for (resource, media_type, bytes) in [
+        (
+            "podinfo-chart",
+            "application/vnd.oci.image.manifest.v1+tar+gzip",
+            set,
+        ),
+        ("notes", "text/plain", Bytes::from_static(b"read me")),
+    ] {
+        let content = Content::Blob(Blob::from_bytes(media_type, bytes));
+        let element =
+            json!({"name": resource, "version": "1.0.0", "type": "blob", "relation": "local"});
+        let stored = archive.prepare_local_blob(name, ElementKind::Resource, &element, &content);
+        resources.push(stored.await.expect("stores"));
+    }
+    let spec = json!({"transformations": [{"type": "uploader.component.ctf/v1alpha1", "id": "up",
+        "spec": {"filePath": ARCHIVE, "componentDescriptor": component(name, json!(resources))}}]});
+    let (result, _) = run(&session, &spec.to_string()).await;
+    assert_eq!(result.status, Status::Succeeded, "{:?}", result.failures);
+
+    let (result, warnings) = run(&session, &text).await;
+    assert_eq!(result.status, Status::Succeeded, "{:?}", result.failures);
+    assert_eq!(warnings, 0);
+
+    let place = "open-component-model/transfer-target";
+    let manifest = |name: &str| {
+        let store = registry.store(&format!("{place}/{name}")).expect("a store");
+        async move { store.manifest("1.0.0").await.expect("a manifest") }
+    };
+    assert_eq!(manifest("podinfo-image").await, image);
+    // The manifest of the artifact set, byte for byte.
+    let chart = manifest("podinfo-chart").await;
+    let digest = "sha256:b3c90368200682e7d1180b2dcbbcb109a50ce92922ccbb8ff535ee827db6a470";
+    assert_eq!(chart.digest.to_string(), digest);
+
+    let spec = json!({"transformations": [{"type": "downloader.component.oci/v1alpha1", "id": "down",
+        "spec": {"baseUrl": "ghcr.io", "subPath": place, "name": name, "version": "1.0.0"}}]});
+    let (result, _) = run(&session, &spec.to_string()).await;
+    let found = &result.output("down").expect("an output")["descriptor"]["component"]["resources"];
+    let reference = |at: usize| {
+        found[at]["access"]["imageReference"]
+            .as_str()
+            .unwrap_or_default()
+    };
+    assert_eq!(reference(0), format!("ghcr.io/{place}/podinfo-image:1.0.0"));
+    assert_eq!(found[0]["digest"], triple(&image));
+    assert_eq!(reference(1), format!("ghcr.io/{place}/podinfo-chart:1.0.0"));
+    assert_eq!(
+        found[1]["digest"],
+        triple(&chart),
+        "another representation has another digest"
+    );
+    assert_eq!(found[2], resources[2]);
 }
