@@ -18,7 +18,7 @@ use serde_json::{Map, Value as Json};
 use crate::convert::DataOutput;
 use crate::image::{artifact, glob, is_runnable};
 use crate::overlay::Overlay;
-use crate::resource::{resources, resources_mut};
+use crate::resource::{component_fields, resources, resources_mut};
 
 /// Indexes within indexes that are followed.
 const INDEX_DEPTH: usize = 4;
@@ -86,7 +86,7 @@ impl Transformer for FilterResource {
         let filter = ResourceFilter::new(&spec)?;
         let at = |error| StepError::at("componentDescriptor", error);
         let all = resources(&descriptor).map_err(at)?;
-        let component = descriptor.get("component").cloned().unwrap_or_default();
+        let component = component_fields(&descriptor);
         let (mut kept, mut removed) = (Vec::new(), Vec::new());
         for resource in all {
             if filter.keeps(resource, &component)? {

@@ -83,18 +83,27 @@ impl JsonSchema for ResourceSelector {
     }
 }
 
+/// The part of a descriptor that has the component's name and version: schema v2, v3alpha1.
+const HEADS: [&str; 2] = ["/component", "/metadata"];
+/// The resources in the same schemas.
+const RESOURCES: [&str; 2] = ["/component/resources", "/spec/resources"];
+
+/// Which schema: an index into the tables above.
+fn schema(descriptor: &Json) -> usize {
+    usize::from(descriptor.get("apiVersion").is_some())
+}
+
 /// Name and version of the component that `descriptor` describes.
 ///
 /// # Errors
 /// [`ocm_content::ErrorKind::Invalid`] when it has none.
 pub fn component(descriptor: &Json) -> Result<(&str, &str), Error> {
+    let head = descriptor.pointer(HEADS[schema(descriptor)]);
     let field = |name: &str| {
-        descriptor
-            .pointer("/component")
-            .and_then(|component| component.get(name)?.as_str())
+        head.and_then(|head| head.get(name)?.as_str())
             .ok_or_else(|| {
                 Error::invalid(format!(
-                    "this is no component descriptor: it has no `component.{name}`"
+                    "this is no component descriptor: it has no component {name}"
                 ))
             })
     };
@@ -107,10 +116,10 @@ pub fn component(descriptor: &Json) -> Result<(&str, &str), Error> {
 /// [`ocm_content::ErrorKind::Invalid`] when it is no component descriptor.
 pub fn resources(descriptor: &Json) -> Result<&[Json], Error> {
     component(descriptor)?;
-    match descriptor.pointer("/component/resources") {
+    match descriptor.pointer(RESOURCES[schema(descriptor)]) {
         None | Some(Json::Null) => Ok(&[]),
         Some(Json::Array(list)) => Ok(list),
-        Some(_) => Err(Error::invalid("`component.resources` is no list")),
+        Some(_) => Err(Error::invalid("the descriptor's resources are no list")),
     }
 }
 
@@ -120,9 +129,22 @@ pub fn resources(descriptor: &Json) -> Result<&[Json], Error> {
 /// As [`resources`].
 pub fn resources_mut(descriptor: &mut Json) -> Result<Option<&mut Vec<Json>>, Error> {
     resources(descriptor)?;
-    Ok(descriptor
-        .pointer_mut("/component/resources")
-        .and_then(Json::as_array_mut))
+    let pointer = RESOURCES[schema(descriptor)];
+    Ok(descriptor.pointer_mut(pointer).and_then(Json::as_array_mut))
+}
+
+/// The component as expressions see it: everything of it that the descriptor has.
+pub(crate) fn component_fields(descriptor: &Json) -> Json {
+    if schema(descriptor) == 0 {
+        return descriptor.get("component").cloned().unwrap_or_default();
+    }
+    let parts = ["metadata", "spec"].map(|part| descriptor.get(part).and_then(Json::as_object));
+    let fields = parts.into_iter().flatten().flatten();
+    Json::Object(
+        fields
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+    )
 }
 
 /// The whole identity of a resource: name, version, extra identity.
@@ -256,6 +278,12 @@ mod tests {
         }
         let bad = json!({"component": {"name": "x", "version": "1", "resources": 7}});
         assert!(resources(&bad).is_err());
+        let v3 = json!({
+            "apiVersion": "ocm.software/v3alpha1", "metadata": {"name": "x", "version": "1"},
+            "spec": {"resources": [{"name": "r"}]},
+        });
+        assert_eq!(resources(&v3).expect("one").len(), 1);
+        assert_eq!(component_fields(&v3)["name"], "x");
         let empty = json!({"component": {"name": "x", "version": "1", "resources": null}});
         assert!(resources(&empty).expect("none").is_empty());
     }

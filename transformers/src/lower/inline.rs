@@ -186,38 +186,37 @@ impl<'t> Lowering<'t> {
 
     /// R5: a step that leaves its primary content out takes it from the nearest step before, whose content nobody reads.
     fn bind_content(&mut self) {
-        let mut read: BTreeSet<(usize, String)> = self
+        let read: BTreeSet<(usize, String)> = self
             .facts
             .iter()
             .flat_map(|facts| &facts.uses)
             .filter_map(|it| Some((it.source, it.output.clone()?)))
             .collect();
+        // Steps so far whose content nobody reads.
+        let mut unread: BTreeMap<usize, String> = BTreeMap::new();
         for at in 0..self.spec.steps.len() {
-            let Some(field) = self.facts[at].info.and_then(primary_input) else {
-                continue;
-            };
-            if self.has(at, field) {
-                continue;
+            let missing = self.facts[at].info.and_then(primary_input);
+            if let Some(field) = missing.filter(|field| !self.has(at, field))
+                // Without one the input stays missing, and the engine says so.
+                && let Some((source, output)) = unread.pop_last()
+            {
+                let field = field.to_owned();
+                self.imply(at, &field, source, &output);
+                let message = format!(
+                    "it is not given and bound to `{}`, the nearest content before that no step reads",
+                    reference(self.step(source), &output)
+                );
+                let (span, name) = (self.step(at).span, self.step(at).name().to_owned());
+                let warning = Diagnostic::warning("W101", span, message);
+                self.findings
+                    .push(warning.in_step(name).at_field(format!("spec.{field}")));
             }
-            let field = field.to_owned();
-            let nearest = (0..at).rev().find_map(|source| {
-                let output = self.primary_output(source)?;
-                (!read.contains(&(source, output.clone()))).then_some((source, output))
-            });
-            // Without one the input stays missing, and the engine says so.
-            let Some((source, output)) = nearest else {
-                continue;
-            };
-            self.imply(at, &field, source, &output);
-            let message = format!(
-                "it is not given and bound to `{}`, the nearest content before that no step reads",
-                reference(self.step(source), &output)
+            let output = self.primary_output(at);
+            unread.extend(
+                output
+                    .filter(|output| !read.contains(&(at, output.clone())))
+                    .map(|output| (at, output)),
             );
-            let (span, name) = (self.step(at).span, self.step(at).name().to_owned());
-            let warning = Diagnostic::warning("W101", span, message);
-            self.findings
-                .push(warning.in_step(name).at_field(format!("spec.{field}")));
-            read.insert((source, output));
         }
     }
 
@@ -285,9 +284,10 @@ impl<'t> Lowering<'t> {
     /// R6: component uploads wait for the uploads of their resources and take what those give. Returns the merge steps and
     /// the steps that they stand before.
     fn thread_descriptors(&mut self) -> Vec<(usize, StepSpec)> {
-        let uploads: Vec<Upload> = (0..self.spec.steps.len())
-            .filter_map(|at| self.upload(at))
-            .collect();
+        let mut uploads: BTreeMap<usize, Vec<Upload>> = BTreeMap::new();
+        for upload in (0..self.spec.steps.len()).filter_map(|at| self.upload(at)) {
+            uploads.entry(upload.component).or_default().push(upload);
+        }
         let mut inserts = Vec::new();
         for at in 0..self.spec.steps.len() {
             if self.facts[at].role != Some(Role::ComponentUpload) {
@@ -419,19 +419,25 @@ impl<'t> Lowering<'t> {
     }
 
     /// The uploads that a component upload takes resources from and has not taken yet.
-    fn patches(&mut self, at: usize, chain: &Chain, uploads: &[Upload]) -> Vec<usize> {
+    fn patches(
+        &mut self,
+        at: usize,
+        chain: &Chain,
+        uploads: &BTreeMap<usize, Vec<Upload>>,
+    ) -> Vec<usize> {
         let repository = self.repository(at);
+        let uploads = || {
+            let of_component = |origin| uploads.get(origin);
+            chain.origins.iter().filter_map(of_component).flatten()
+        };
         let fits = |upload: &&Upload| {
-            let here = upload
-                .repository
-                .as_ref()
-                .is_none_or(|it| *it == repository);
-            here && chain.origins.contains(&upload.component)
+            let other = upload.repository.as_ref().filter(|it| **it != repository);
+            other.is_none()
         };
         let named = &chain.patched;
         let mut patches = Vec::new();
-        let mut taken: Vec<&Upload> = uploads.iter().filter(|it| named.contains(&it.at)).collect();
-        for upload in uploads.iter().filter(fits) {
+        let mut taken: Vec<&Upload> = uploads().filter(|it| named.contains(&it.at)).collect();
+        for upload in uploads().filter(fits) {
             if named.contains(&upload.at) {
                 continue;
             }

@@ -25,7 +25,7 @@ use super::inline::Ids;
 use super::member;
 use super::roles::Roles;
 use crate::merge::MergeComponent;
-use crate::resource::{ResourceSelector, identity_of, resources};
+use crate::resource::{ResourceSelector, component_fields, identity_of, resources};
 
 const MAPPING_KEYS: [&str; 5] = ["component", "source", "target", "resources", "sources"];
 const COMPONENT_KEYS: [&str; 2] = ["name", "version"];
@@ -353,7 +353,7 @@ impl Lowering<'_> {
     }
 
     fn listed<'a>(&mut self, mapping: &'a Node, descriptor: &Json) -> Vec<Listed<'a>> {
-        let scope = self.scope([("component", component_of(descriptor))]);
+        let scope = self.scope([("component", component_fields(descriptor))]);
         let mut listed = Vec::new();
         let mut seen: BTreeSet<Identity> = BTreeSet::new();
         for entry in self.list(mapping.get("resources"), "`resources`") {
@@ -449,12 +449,11 @@ impl Lowering<'_> {
 
     /// Local blobs of sources have no step that copies them.
     fn warn_of_sources(&mut self, mapping: &Mapping<'_>) {
-        let sources = mapping.descriptor.pointer("/component/sources");
-        for source in sources.and_then(Json::as_array).into_iter().flatten() {
-            if access_type(source) == AccessType::LocalBlob {
+        for source in elements(&mapping.descriptor, &["sources"]) {
+            if access_type(&source) == AccessType::LocalBlob {
                 let message = format!(
                     "the source `{}` is a local blob, which is not copied",
-                    identity_of(source)
+                    identity_of(&source)
                 );
                 self.findings
                     .push(Diagnostic::warning("W104", mapping.span, message));
@@ -468,8 +467,7 @@ impl Lowering<'_> {
         let key = |name: &str, version: &str| (name.to_owned(), version.to_owned(), place.clone());
         self.uploads
             .insert(key(&mapping.name, &mapping.version), at);
-        let references = mapping.descriptor.pointer("/component/componentReferences");
-        for reference in references.and_then(Json::as_array).into_iter().flatten() {
+        for reference in elements(&mapping.descriptor, &["componentReferences", "references"]) {
             let text = |field: &str| reference.get(field).and_then(Json::as_str);
             if let (Some(name), Some(version)) = (text("componentName"), text("version")) {
                 self.references.push((at, key(name, version)));
@@ -562,7 +560,7 @@ impl Lowering<'_> {
         listed: &Listed<'_>,
     ) -> Option<String> {
         let scope = self.scope([
-            ("component", component_of(&mapping.descriptor)),
+            ("component", component_fields(&mapping.descriptor)),
             ("resource", listed.resource.clone()),
             ("source", mapping.source.to_value()),
             ("target", target.to_value()),
@@ -800,8 +798,13 @@ fn output(id: &str, field: &str) -> Json {
     format!("${{{id}.output.{field}}}").into()
 }
 
-fn component_of(descriptor: &Json) -> Json {
-    descriptor.get("component").cloned().unwrap_or_default()
+/// The elements of the list with one of these names.
+fn elements(descriptor: &Json, names: &[&str]) -> Vec<Json> {
+    let component = component_fields(descriptor);
+    let list = names
+        .iter()
+        .find_map(|name| component.get(name)?.as_array());
+    list.cloned().unwrap_or_default()
 }
 
 fn access_type(element: &Json) -> AccessType {

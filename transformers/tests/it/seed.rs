@@ -34,6 +34,7 @@ fn vector(name: &str) -> Option<String> {
 }
 
 /// A shared vector, or `None` with a reason printed.
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn bytes(name: &str) -> Option<Bytes> {
     let root = std::env::var("OCM_VECTORS").unwrap_or_else(|_| {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors").to_owned()
