@@ -14,7 +14,7 @@ use ocm_content::gzip::{MAGIC, gzip};
 use ocm_content::{Access, Blob, ByteStream, Error, Host, Limits, Source};
 
 /// Bytes that a stage gets at once.
-pub(crate) const PIECE: usize = 16 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 /// The level at which everything is compressed: part of what makes the output reproducible.
 pub(crate) const GZIP_LEVEL: u32 = 6;
 

@@ -222,7 +222,6 @@ async fn archive(edits: Arc<Edits>, limits: Arc<Limits>, input: Blob) -> Result<
     let (input, stream) = match input.access() {
         Access::Reopenable => (input, stream),
         Access::Once => {
-            drop(head);
             let kept = keep(stream, &input, &limits).await?;
             let stream = kept.open().await?;
             (kept, stream)

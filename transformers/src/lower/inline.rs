@@ -285,8 +285,17 @@ impl<'t> Lowering<'t> {
     /// the steps that they stand before.
     fn thread_descriptors(&mut self) -> Vec<(usize, StepSpec)> {
         let mut uploads: BTreeMap<usize, Vec<Upload>> = BTreeMap::new();
-        for upload in (0..self.spec.steps.len()).filter_map(|at| self.upload(at)) {
-            uploads.entry(upload.component).or_default().push(upload);
+        let mut roles = self.facts.iter().map(|facts| facts.role);
+        let has_component = roles.any(|role| role == Some(Role::ComponentUpload));
+        let all = self.facts.iter().flat_map(|facts| &facts.uses);
+        let used = all.filter(|it| it.output.is_some()).map(|it| it.source);
+        let used: BTreeSet<usize> = used.collect();
+        for at in 0..self.spec.steps.len() {
+            match self.upload(at) {
+                Some(upload) => uploads.entry(upload.component).or_default().push(upload),
+                None if has_component && !used.contains(&at) => self.warn_of_stray(at),
+                None => {}
+            }
         }
         let mut inserts = Vec::new();
         for at in 0..self.spec.steps.len() {
@@ -368,6 +377,19 @@ impl<'t> Lowering<'t> {
             resource: resource.node.to_json(),
             repository: (role == Role::LocalBlobUpload).then(|| self.repository(at)),
         })
+    }
+
+    /// An upload whose resource can't be told, and whose result nobody uses, may surprise its author.
+    fn warn_of_stray(&mut self, at: usize) {
+        if !self.facts[at].role.is_some_and(Role::is_upload) {
+            return;
+        }
+        let step = self.step(at);
+        let message = "nothing says which resource of which component this is: no uploaded descriptor will name it";
+        let warning = Diagnostic::warning("W105", step.span, message)
+            .in_step(step.name())
+            .with_hint("set `componentDescriptor` and `resource`");
+        self.findings.push(warning);
     }
 
     /// The resource download that an upload's content stems from, by primary content alone.

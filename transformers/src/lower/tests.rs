@@ -285,6 +285,28 @@ fn what_an_author_merged_is_not_merged_again() {
 }
 
 #[test]
+fn an_upload_of_no_known_resource_is_reported() {
+    let stray = |rest: &str| {
+        let steps = with_component(&format!(
+            "
+- {{id: u, type: uploader.oci/v1alpha1, imageReference: x, data: {{uri: 'file:///a'}}{rest}}}
+- {{id: up, type: uploader.component.ctf/v1alpha1, filePath: t, componentDescriptor: '${{c.descriptor}}'}}
+"
+        ));
+        let (spec, warnings) = lowered(&format!("transformations:\n{steps}")).expect("lowers");
+        let codes: Vec<_> = warnings.findings.iter().filter_map(|it| it.code).collect();
+        (spec.steps.len(), codes)
+    };
+    assert_eq!(stray(""), (4, vec!["W105"]));
+    let known = ", componentDescriptor: '${c.descriptor}', resource: {name: r}";
+    assert_eq!(
+        stray(known),
+        (5, vec!["W102"]),
+        "what the author says is enough"
+    );
+}
+
+#[test]
 fn a_component_that_cannot_be_told_is_asked_for() {
     check(
         "
