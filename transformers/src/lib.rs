@@ -21,7 +21,7 @@ pub mod storage;
 
 use std::marker::PhantomData;
 
-use ocm_engine::{StepTypes, Transformer};
+use ocm_engine::StepTypes;
 
 use crate::component::{Ctf, Oci, Storage};
 
@@ -39,10 +39,7 @@ pub fn step_types() -> StepTypes {
 }
 
 /// Adds the step types that exist once per kind of repository.
-fn with_storage<S: Storage>(types: StepTypes) -> StepTypes
-where
-    component::GetComponentVersion<S>: Transformer,
-{
+fn with_storage<S: Storage>(types: StepTypes) -> StepTypes {
     types
         .with(component::GetComponentVersion::<S>(PhantomData))
         .with(component::AddComponentVersion::<S>(PhantomData))

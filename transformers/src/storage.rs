@@ -1,18 +1,15 @@
-//! What the rest of this crate needs of a run's session: content from files, descriptors for the lowering of mappings.
+//! A run's session at work for the engine: content from files, and descriptors where a dialect needs them.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures::future::BoxFuture;
 use ocm_content::{Content, Error};
 use ocm_engine::{ContentRef, OpenContent, StepTypes};
 use ocm_repository::Session;
-use ocm_specs::RepositorySpec;
 use ocm_specs::diagnostic::Diagnostics;
 use ocm_specs::transfer::{Dialect, TransferSpec};
-use serde_json::Value as Json;
 
-use crate::lower::{ReadDescriptor, lower, lower_mapping};
+use crate::lower::{lower, lower_mapping};
 
 /// Files that specs name (`file:///…`), opened from the session's working directory.
 pub struct Files(pub Arc<Session>);
@@ -40,25 +37,6 @@ impl OpenContent for Files {
     }
 }
 
-struct Descriptors<'s>(&'s Session);
-
-#[async_trait]
-impl ReadDescriptor for Descriptors<'_> {
-    async fn descriptor(
-        &self,
-        repository: &RepositorySpec,
-        component: &str,
-        version: &str,
-    ) -> Result<Json, Error> {
-        let repository = self.0.repository(repository, false).await?;
-        Ok(repository
-            .get(component, version)
-            .await?
-            .descriptor
-            .into_document())
-    }
-}
-
 /// A spec of any dialect in the native form, with what was implied as warnings. Only mappings need their descriptors, so
 /// only they read anything.
 ///
@@ -70,7 +48,7 @@ pub async fn to_native(
     session: &Session,
 ) -> Result<(TransferSpec, Diagnostics), Diagnostics> {
     match spec.dialect {
-        Dialect::Mapping => lower_mapping(spec, types, &Descriptors(session)).await,
+        Dialect::Mapping => lower_mapping(spec, types, session).await,
         Dialect::Native | Dialect::Inline => lower(spec, types),
     }
 }
