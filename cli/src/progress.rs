@@ -120,13 +120,13 @@ impl Redraw {
         let step = event.step().to_string();
         match event {
             Event::Started { .. } => self.start(step),
-            Event::Bytes { done, .. } => self.bytes(&step, *done),
+            Event::Bytes { done, total, .. } => self.bytes(&step, *done, *total),
             Event::Warning { message, .. } => {
                 let _ = self.bars.println(format!("warning {step}: {message}"));
             }
             Event::Prepared { .. } => {}
             Event::Finished { metered, .. } => {
-                self.bytes(&step, metered.bytes_read);
+                self.bytes(&step, metered.bytes_read, None);
                 self.end(&step);
             }
             Event::Failed { .. } | Event::Skipped { .. } => self.end(&step),
@@ -155,18 +155,15 @@ impl Redraw {
         );
     }
 
-    fn bytes(&mut self, step: &str, done: u64) {
+    fn bytes(&mut self, step: &str, done: u64, total: Option<u64>) {
         let Some(running) = self.running.get_mut(step) else {
             return;
         };
         self.read += done.saturating_sub(running.read);
         running.read = done;
-        let rate = done as f64 / running.since.elapsed().as_secs_f64().max(0.001);
-        running.bar.set_message(format!(
-            "{}  {}/s",
-            units::size(done),
-            units::size(rate as u64)
-        ));
+        running
+            .bar
+            .set_message(moving(done, total, running.since.elapsed()));
         running.bar.tick();
     }
 
@@ -175,5 +172,43 @@ impl Redraw {
             running.bar.finish_and_clear();
         }
         self.whole.inc(1);
+    }
+}
+
+/// `12.0 MiB of 40.0 MiB, 3.0 MiB/s, 9 s left`, as far as it is known.
+fn moving(done: u64, total: Option<u64>, elapsed: Duration) -> String {
+    let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
+    let mut text = units::size(done);
+    let total = total.filter(|total| *total > done);
+    if let Some(total) = total {
+        text.push_str(&format!(" of {}", units::size(total)));
+    }
+    text.push_str(&format!(", {}/s", units::size(rate as u64)));
+    if let Some(total) = total.filter(|_| rate >= 1.0) {
+        let left = Duration::from_secs_f64((total - done) as f64 / rate);
+        text.push_str(&format!(", {} left", units::duration(left)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_step_tells_bytes_rate_and_time_left() {
+        let second = Duration::from_secs(1);
+        for (done, total, expected) in [
+            (
+                1 << 20,
+                Some(3 << 20),
+                "1.0 MiB of 3.0 MiB, 1.0 MiB/s, 2.0 s left",
+            ),
+            (1 << 20, Some(1 << 20), "1.0 MiB, 1.0 MiB/s"),
+            (1 << 20, None, "1.0 MiB, 1.0 MiB/s"),
+            (0, Some(10), "0 B of 10 B, 0 B/s"),
+        ] {
+            assert_eq!(moving(done, total, second), expected);
+        }
     }
 }

@@ -215,6 +215,8 @@ impl Copier {
             }
         };
         let mount_from = self.mount_from(blob, store, source);
+        let size = blob.size.unwrap_or_default();
+        Meter::with(|meter| meter.expect(size));
         let mut hosts = blob.hosts();
         hosts.extend(store.host());
         let slots = self.limits.transfer(&hosts).await;
@@ -223,6 +225,9 @@ impl Copier {
             .await
             .map_err(|error| error.context(push_context(blob, store)))?;
         drop(slots);
+        if pushed.outcome != Outcome::Sent {
+            Meter::with(|meter| meter.expect_less(size));
+        }
         self.locations.note_store(store, &pushed.descriptor.digest);
         Ok(pushed)
     }

@@ -23,6 +23,7 @@ pub struct Meter {
     skipped: AtomicU64,
     mounted: AtomicU64,
     spooled: AtomicU64,
+    expected: AtomicU64,
     reads: Mutex<BTreeMap<Digest, u64>>,
 }
 
@@ -110,6 +111,22 @@ impl Meter {
     /// Bytes pulled so far: what progress shows.
     pub fn bytes_read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+
+    /// That many bytes are going to be pulled: what is left of them is the time left.
+    pub fn expect(&self, bytes: u64) {
+        self.expected.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// They are not, after all: the target had them.
+    pub fn expect_less(&self, bytes: u64) {
+        self.expected.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes known so far to be pulled in all; `None` while nothing is known. A lower bound: sizes of what is still being
+    /// computed are not in it.
+    pub fn expected(&self) -> Option<u64> {
+        Some(self.expected.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// All counters now.

@@ -21,6 +21,8 @@ pub enum Event {
         step: Arc<str>,
         /// Bytes it has read so far.
         done: u64,
+        /// Bytes it will have read at least, where that is known.
+        total: Option<u64>,
     },
     /// A step wants the user to know something.
     Warning {

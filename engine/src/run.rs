@@ -490,6 +490,7 @@ impl<'p> Runner<'p> {
                 (self.observer)(Event::Bytes {
                     step: self.plan.steps()[node].id.clone(),
                     done,
+                    total: work.meter.expected(),
                 });
             }
         }

@@ -22,7 +22,7 @@ async fn check(text: &str, options: RunOptions, status: Status, expected: &str) 
 fn render(event: &Event) -> String {
     match event {
         Event::Started { step } => format!("started {step}"),
-        Event::Bytes { step, done } => format!("bytes {step} {done}"),
+        Event::Bytes { step, done, .. } => format!("bytes {step} {done}"),
         Event::Warning { step, message } => format!("warning {step} {message}"),
         Event::Prepared { step } => format!("prepared {step}"),
         Event::Finished { step, .. } => format!("finished {step}"),
