@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use ocm_content::{Error, ErrorKind, Meter};
 use serde_json::Value as Json;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::Instrument;
 
@@ -49,6 +49,15 @@ pub enum Status {
 }
 
 impl RunResult {
+    fn gone() -> Self {
+        Self {
+            status: Status::Cancelled,
+            outputs: Vec::new(),
+            failures: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
     /// The output of a step.
     pub fn output(&self, id: &str) -> Option<&Json> {
         self.outputs
@@ -64,7 +73,18 @@ impl Plan {
     /// Cancelling (through [`Context::cancel`], or by dropping this future) drops all work in flight. The result carries
     /// failures; this never panics because of a step.
     pub async fn run(self, context: Context, observer: Observer) -> RunResult {
-        Runner::new(&self, context, observer).run().await
+        // The loop is a task beside those of the steps: where it runs on a thread of theirs, a step that ends at once and
+        // the loop that waits for it need not wake a thread for each other.
+        let mut owner = JoinSet::new();
+        owner.spawn(
+            async move { Runner::new(&self, context, observer).run().await }.in_current_span(),
+        );
+        match owner.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is going away, and everything in it.
+            _ => RunResult::gone(),
+        }
     }
 }
 
@@ -171,17 +191,27 @@ impl<'p> Runner<'p> {
                     self.running.shutdown().await;
                     return self.finish(Some(Status::Cancelled));
                 }
-                Some(joined) = self.running.join_next() => match joined {
-                    Ok((node, Phase::Prepared(result))) => self.on_prepared(node, result),
-                    Ok((node, Phase::Published(result))) => self.on_published(node, result),
-                    // Steps are caught where they panic; this is a task that the runtime ended.
-                    Err(error) => self.stop_for(&error.to_string()),
-                },
+                Some(joined) = self.running.join_next() => {
+                    self.take_in(joined);
+                    // What has ended meanwhile is taken in before anything starts: one turn for many small steps.
+                    while let Some(joined) = self.running.try_join_next() {
+                        self.take_in(joined);
+                    }
+                }
                 _ = ticks.tick(), if period.is_some() => self.tell_progress(),
             }
         }
         let cancelled = cancel.is_cancelled().then_some(Status::Cancelled);
         self.finish(cancelled)
+    }
+
+    fn take_in(&mut self, joined: Result<(usize, Phase), JoinError>) {
+        match joined {
+            Ok((node, Phase::Prepared(result))) => self.on_prepared(node, result),
+            Ok((node, Phase::Published(result))) => self.on_published(node, result),
+            // Steps are caught where they panic; this is a task that the runtime ended.
+            Err(error) => self.stop_for(&error.to_string()),
+        }
     }
 
     fn start_ready(&mut self) {
