@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -107,7 +108,12 @@ impl Source for Shared {
         self.0.source.access()
     }
 
+    /// One read takes one slot: the first reader that asks is to take it, the others read along. If they all waited for
+    /// slots of the source, those who got none would fall behind those who did, until they had to read on their own.
     fn hosts(&self) -> Vec<Host> {
+        if self.0.has_host_slot.swap(true, Ordering::Relaxed) {
+            return Vec::new();
+        }
         self.0.source.hosts()
     }
 
@@ -122,6 +128,8 @@ struct Tee {
     once: bool,
     limits: Arc<Limits>,
     wakers: Arc<Wakers>,
+    /// Has a reader been told the hosts, so that it takes a slot there?
+    has_host_slot: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -188,6 +196,7 @@ impl Tee {
             source,
             limits: limits.clone(),
             wakers: Arc::default(),
+            has_host_slot: AtomicBool::new(false),
             state: Mutex::new(State {
                 input: Input::Closed,
                 base: 0,
