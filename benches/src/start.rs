@@ -59,12 +59,12 @@ transformations:
 - type: uploader.resource.oci/v1alpha1
   id: chartupload
   imageReference: ${target.spec.attributes.registry}/charts/webapp:1.4.0
-  componentDescriptor: ${imageupload.outputs.descriptor}
+  componentDescriptor: ${component.outputs.descriptor}
   data: ${chartimage.outputs.data}
 - type: uploader.component.ctf/v1alpha1
   id: upload
   filePath: ${target.spec.attributes.archive}
-  componentDescriptor: ${chartupload.outputs.descriptor}
+  data: ${component.outputs.data}
 "#;
 
 /// Measures `start.*` of the program beside this one.
