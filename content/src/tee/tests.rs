@@ -75,6 +75,10 @@ impl Source for Toy {
     fn access(&self) -> Access {
         self.access
     }
+
+    fn hosts(&self) -> Vec<Host> {
+        vec![Host::new("source.example")]
+    }
 }
 
 fn limits(window: u64, spool: u64) -> Arc<Limits> {
@@ -104,6 +108,26 @@ async fn four_equal_readers_open_the_source_once() {
         assert_eq!(toy.openings(), 1);
         check_freed(&limits);
     }
+}
+
+#[tokio::test]
+async fn readers_of_one_read_do_not_wait_for_slots_of_its_host() {
+    let limits = Limits::new(LimitsConfig {
+        transfers_per_host: 1,
+        window: 64 << 10,
+        ..LimitsConfig::default()
+    });
+    let toy = Toy::new(1 << 20, 8 << 10, Access::Reopenable);
+    let shared = toy.shared(4, &limits);
+    let read = || async {
+        let _slots = limits.transfer(&shared.hosts()).await;
+        shared.read(1 << 20).await
+    };
+    for bytes in join_all((0..4).map(|_| read())).await {
+        assert!(bytes.unwrap() == toy.bytes);
+    }
+    assert_eq!(toy.openings(), 1);
+    check_freed(&limits);
 }
 
 #[tokio::test]
