@@ -110,6 +110,7 @@ impl TransferSpec {
     pub fn read(source: &Arc<Source>, document: &Node) -> Result<(Self, Diagnostics), Diagnostics> {
         let mut reader = Reader {
             findings: Vec::new(),
+            step: None,
         };
         let spec = reader.document(source, document);
         let findings = Diagnostics::new(source.clone(), reader.findings);
@@ -161,16 +162,23 @@ impl StepSpec {
 
 struct Reader {
     findings: Vec<Diagnostic>,
+    /// The id of the step that is being read.
+    step: Option<String>,
 }
 
 impl Reader {
     fn error(&mut self, span: Span, message: impl Into<String>) {
-        self.findings.push(Diagnostic::error(span, message));
+        self.report(Diagnostic::error(span, message));
+    }
+
+    fn report(&mut self, mut finding: Diagnostic) {
+        finding.step.clone_from(&self.step);
+        self.findings.push(finding);
     }
 
     fn document(&mut self, source: &Arc<Source>, document: &Node) -> Option<TransferSpec> {
         let Some(top) = document.as_map() else {
-            let message = format!("a transfer spec is a map, this is a {}", document.kind());
+            let message = format!("a transfer spec is a map, this is {}", a_kind(document));
             let hint = "start with `transformations:` and a list of steps";
             self.findings
                 .push(Diagnostic::error(document.span, message).with_hint(hint));
@@ -269,7 +277,7 @@ impl Reader {
             _ => {
                 self.error(
                     member.node.span,
-                    format!("`environment` is a map, this is a {}", member.node.kind()),
+                    format!("`environment` is a map, this is {}", a_kind(&member.node)),
                 );
                 None
             }
@@ -283,7 +291,7 @@ impl Reader {
             _ => {
                 self.error(
                     node.span,
-                    format!("`{name}` is a list, this is a {}", node.kind()),
+                    format!("`{name}` is a list, this is {}", a_kind(node)),
                 );
                 None
             }
@@ -294,29 +302,44 @@ impl Reader {
         let Some(map) = node.as_map() else {
             self.error(
                 node.span,
-                format!("a step is a map, this is a {}", node.kind()),
+                format!("a step is a map, this is {}", a_kind(node)),
             );
             return None;
         };
         let id = self.word(map, "id");
+        self.step = id.as_ref().map(|id| id.text.clone());
+        let step = self.fields(map, node.span, id, native);
+        self.step = None;
+        step
+    }
+
+    fn fields(
+        &mut self,
+        map: &Map,
+        span: Span,
+        id: Option<Word>,
+        native: bool,
+    ) -> Option<StepSpec> {
         let step_type = self.word(map, "type");
         if step_type.is_none() && !map.contains_key("type") {
-            let step = id.as_ref().map(|id| id.text.clone());
-            let mut finding = Diagnostic::error(node.span, "the step has no `type`")
-                .with_hint("see `ocm get types`");
-            finding.step = step;
-            self.findings.push(finding);
+            self.report(
+                Diagnostic::error(span, "the step has no `type`")
+                    .with_hint("`ocm get types` lists the step types"),
+            );
         }
         for key in RESERVED_KEYS.iter().filter(|key| map.contains_key(**key)) {
             let span = map.get(*key).map(|member| member.key).unwrap_or_default();
-            self.error(span, format!("`{key}` is reserved and not available yet"));
+            self.report(
+                Diagnostic::error(span, format!("`{key}` is reserved and not available yet"))
+                    .with_hint(format!("leave `{key}` out: every step runs, once")),
+            );
         }
         let label = self.word(map, "label").map(|label| label.text);
         let depends_on = self.depends_on(map);
         let spec = if native {
-            self.native_inputs(map, node.span)
+            self.native_inputs(map, span)
         } else {
-            Some(inline_inputs(map, node.span))
+            Some(inline_inputs(map, span))
         };
         Some(StepSpec {
             id,
@@ -324,7 +347,7 @@ impl Reader {
             label,
             depends_on,
             spec: spec?,
-            span: node.span,
+            span,
         })
     }
 
@@ -333,11 +356,17 @@ impl Reader {
         match &node.value {
             Value::String(text) if !text.is_empty() => Some(Word::new(text.clone(), node.span)),
             Value::Null if key == "label" => None,
+            Value::String(_) => {
+                self.error(node.span, format!("`{key}` is empty"));
+                None
+            }
             _ => {
-                self.error(
-                    node.span,
-                    format!("`{key}` is a text, this is {}", describe(node)),
-                );
+                let message = format!("`{key}` is a text, this is {}", a_kind(node));
+                let finding = Diagnostic::error(node.span, message);
+                self.report(match node.value {
+                    Value::Bool(_) | Value::Number(_) => finding.with_hint("put it in quotes"),
+                    _ => finding,
+                });
                 None
             }
         }
@@ -354,7 +383,7 @@ impl Reader {
                 Some(id) => ids.push(Word::new(id, item.span)),
                 None => self.error(
                     item.span,
-                    format!("`dependsOn` lists step ids, this is a {}", item.kind()),
+                    format!("`dependsOn` lists step ids, this is {}", a_kind(item)),
                 ),
             }
         }
@@ -372,7 +401,7 @@ impl Reader {
                     "inputs stand below `spec`, as in the other steps of this document".to_owned()
                 }
             };
-            self.findings.push(
+            self.report(
                 Diagnostic::error(member.key, format!("unknown key `{key}` of a step"))
                     .with_hint(hint),
             );
@@ -398,7 +427,7 @@ impl Reader {
             Some(other) => {
                 self.error(
                     other.span,
-                    format!("`spec` is a map, this is a {}", other.kind()),
+                    format!("`spec` is a map, this is {}", a_kind(other)),
                 );
                 None
             }
@@ -406,10 +435,12 @@ impl Reader {
     }
 }
 
-fn describe(node: &Node) -> String {
-    match &node.value {
-        Value::String(_) => "empty".to_owned(),
-        _ => format!("a {}", node.kind()),
+/// The kind of a value with its article.
+fn a_kind(node: &Node) -> String {
+    match node.kind() {
+        kind @ "null" => kind.to_owned(),
+        kind @ "integer" => format!("an {kind}"),
+        kind => format!("a {kind}"),
     }
 }
 
