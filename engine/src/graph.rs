@@ -2,16 +2,17 @@
 //!
 //! Invariant: linking knows no step type; what types say is the plan's matter.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use ocm_specs::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use ocm_specs::diagnostic::{Diagnostic, Diagnostics, Severity, did_you_mean};
 use ocm_specs::transfer::{Dialect, StepSpec, TransferSpec, Word};
-use ocm_specs::yaml::{Node, Source, Span};
-use petgraph::algo::{tarjan_scc, toposort};
+use ocm_specs::yaml::{Source, Span};
+use petgraph::algo::{kosaraju_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use crate::language::{self, Document, Placed};
+use crate::language::{self, Document};
 use crate::schedule::Edge;
 
 /// Words that are no step ids, since the reference implementation gives them another meaning (transformation.md 2.3).
@@ -50,12 +51,15 @@ const RESERVED_IDS: [&str; 29] = [
 /// A transfer spec in native form whose steps are linked.
 #[derive(Debug)]
 pub struct Graph {
+    /// With the ids of all steps, generated ones included.
     pub(crate) spec: TransferSpec,
     pub(crate) steps: Vec<LinkedStep>,
     pub(crate) index: HashMap<Arc<str>, usize>,
     pub(crate) edges: Vec<(usize, usize, Edge)>,
-    /// A topological order.
+    /// A topological order; empty when there is none.
     pub(crate) order: Vec<usize>,
+    /// What is to be said; no errors in a graph that anyone outside gets.
+    pub(crate) findings: Vec<Diagnostic>,
 }
 
 /// A step with its id and its parsed strings.
@@ -67,35 +71,50 @@ pub(crate) struct LinkedStep {
 }
 
 impl Graph {
-    /// Links a spec in native form.
+    /// Links a spec in native form. Steps without an id get one, as if it had been written.
+    ///
+    /// Names in expressions that are no steps are left to [`Plan::new`](crate::Plan::new): they may be variables.
     ///
     /// # Errors
     /// All of them at once: ids that are malformed, reserved or used twice, malformed expressions, names of no step,
     /// cycles with their whole path.
     pub fn link(spec: TransferSpec) -> Result<Self, Diagnostics> {
+        let mut graph = Self::link_what_can_be(spec);
+        let findings = std::mem::take(&mut graph.findings);
+        let findings = Diagnostics::new(graph.spec.source.clone(), findings);
+        if findings.has_errors() {
+            return Err(findings);
+        }
+        graph.findings = findings.findings;
+        Ok(graph)
+    }
+
+    /// Links a spec and keeps the findings, for who wants to look further nevertheless.
+    pub(crate) fn link_what_can_be(mut spec: TransferSpec) -> Self {
         let source = spec.source.clone();
-        let mut linker = Linker::default();
+        let mut linker = Linker::new(&source);
         if spec.dialect == Dialect::Mapping {
-            let finding = Diagnostic::error(
+            linker.findings.push(Diagnostic::error(
                 Span::default(),
                 "the mapping form is lowered before it is linked",
-            );
-            return Err(Diagnostics::new(source, vec![finding]));
+            ));
         }
-        linker.ids(&spec.steps);
-        let steps = linker.steps(&source, &spec.steps);
+        let ids = linker.ids(&spec.steps);
+        let steps = linker.steps(&spec.steps, ids);
         let edges = linker.edges(&spec.steps, &steps);
         let order = linker.order(&spec.steps, &steps, &edges);
-        if !linker.findings.is_empty() {
-            return Err(Diagnostics::new(source, linker.findings));
+        for (step, linked) in spec.steps.iter_mut().zip(&steps) {
+            let generated = || Word::new(&*linked.id, step.step_type.span);
+            step.id.get_or_insert_with(generated);
         }
-        Ok(Self {
+        Self {
             spec,
             steps,
             index: linker.index,
             edges,
             order,
-        })
+            findings: linker.findings,
+        }
     }
 
     /// The ids in document order, generated ones included.
@@ -104,43 +123,69 @@ impl Graph {
     }
 }
 
-#[derive(Default)]
-struct Linker {
-    ids: Vec<Arc<str>>,
+/// How many unknown names get a suggestion: finding one looks at every step.
+pub(crate) const SUGGESTIONS: usize = 50;
+
+struct Linker<'s> {
+    source: &'s Source,
     index: HashMap<Arc<str>, usize>,
     findings: Vec<Diagnostic>,
+    suggestions: usize,
 }
 
-impl Linker {
-    fn ids(&mut self, steps: &[StepSpec]) {
-        let given: BTreeSet<&str> = steps
+impl<'s> Linker<'s> {
+    fn new(source: &'s Source) -> Self {
+        Self {
+            source,
+            index: HashMap::new(),
+            findings: Vec::new(),
+            suggestions: 0,
+        }
+    }
+
+    fn ids(&mut self, steps: &[StepSpec]) -> Vec<Arc<str>> {
+        let given: HashSet<&str> = steps
             .iter()
             .filter_map(|step| Some(step.id.as_ref()?.text.as_str()))
             .collect();
         let mut counters = BTreeMap::new();
+        let mut ids = Vec::with_capacity(steps.len());
         for (at, step) in steps.iter().enumerate() {
             let id: Arc<str> = match &step.id {
                 Some(id) => {
-                    self.check_id(id, step);
+                    self.check_id(id);
                     id.text.as_str().into()
                 }
                 None => generated_id(&step.step_type.text, &given, &mut counters).into(),
             };
-            if let Some(first) = self.index.insert(id.clone(), at) {
-                let span = step.id.as_ref().map_or(step.span, |id| id.span);
-                let message = format!(
-                    "the id `{id}` is used twice: the first time by step number {}",
-                    first + 1
-                );
-                self.findings.push(
-                    Diagnostic::error(span, message).with_hint("ids are unique within a spec"),
-                );
+            match self.index.entry(id.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(at);
+                }
+                Entry::Occupied(first) => {
+                    let first = &steps[*first.get()];
+                    self.findings.push(self.twice(first, step));
+                }
             }
-            self.ids.push(id);
+            ids.push(id);
         }
+        ids
     }
 
-    fn check_id(&mut self, id: &Word, step: &StepSpec) {
+    fn twice(&self, first: &StepSpec, second: &StepSpec) -> Diagnostic {
+        let place = |step: &StepSpec| step.id.as_ref().map_or(step.span, |id| id.span);
+        let line = self.source.position(place(first).start).line;
+        let message = format!(
+            "the id `{}` is used twice: line {line} has it, too",
+            second.name()
+        );
+        Diagnostic::error(place(second), message)
+            .in_step(second.name())
+            .at_field("id")
+            .with_hint("ids are unique within a spec; rename one of the steps")
+    }
+
+    fn check_id(&mut self, id: &Word) {
         let mut characters = id.text.chars();
         let well_formed = characters
             .next()
@@ -155,17 +200,23 @@ impl Linker {
         } else {
             return;
         };
-        self.findings.push(finding.in_step(step.name()));
+        self.findings.push(finding.in_step(&id.text).at_field("id"));
     }
 
-    fn steps(&mut self, source: &Source, steps: &[StepSpec]) -> Vec<LinkedStep> {
+    fn steps(&mut self, steps: &[StepSpec], ids: Vec<Arc<str>>) -> Vec<LinkedStep> {
         let mut linked = Vec::with_capacity(steps.len());
-        for (step, id) in steps.iter().zip(self.ids.clone()) {
-            let document = Document::parse(&step.spec, Some(source)).unwrap_or_else(|errors| {
-                self.findings
-                    .extend(errors.into_iter().map(|error| in_step(error, &id)));
-                Document::default()
-            });
+        for (step, id) in steps.iter().zip(ids) {
+            let reading = Document::read(&step.spec, Some(self.source));
+            let errors = reading.errors.into_iter();
+            self.findings
+                .extend(errors.map(|error| in_step(error, &id)));
+            let unclosed = reading.unclosed.into_iter();
+            self.findings.extend(unclosed.map(|note| Diagnostic {
+                severity: Severity::Warning,
+                code: Some("W105"),
+                ..in_step(note, &id)
+            }));
+            let document = reading.document;
             linked.push(LinkedStep { id, document });
         }
         linked
@@ -177,22 +228,36 @@ impl Linker {
             let mut sources = BTreeMap::new();
             step.document.visit(&spec.spec, &mut |site| {
                 for placed in site.template.expressions() {
-                    self.references(&step.id, site.node, placed, &mut sources);
+                    for root in placed.expression.roots() {
+                        if let Some(source) = self.index.get(root) {
+                            sources.entry(*source).or_insert(Edge::Value);
+                        }
+                    }
                 }
             });
+            for source in sources.keys().filter(|source| specs[**source].id.is_none()) {
+                let finding = self.nameless(&specs[*source], &steps[*source].id);
+                let span = self.place_of_use(spec, step, &steps[*source].id);
+                let finding = Diagnostic { span, ..finding };
+                self.findings.push(finding.in_step(&*step.id));
+            }
             for word in &spec.depends_on {
-                match self.index.get(word.text.as_str()) {
-                    Some(source) => {
+                let finding = match self.index.get(word.text.as_str()) {
+                    Some(source) if specs[*source].id.is_some() => {
                         sources.insert(*source, Edge::Order);
+                        continue;
                     }
-                    None => {
-                        let finding = self
-                            .unknown(word.span, &word.text)
-                            .in_step(&*step.id)
-                            .at_field("dependsOn");
-                        self.findings.push(finding);
+                    Some(source) => {
+                        let finding = self.nameless(&specs[*source], &word.text);
+                        Diagnostic {
+                            span: word.span,
+                            ..finding
+                        }
                     }
-                }
+                    None => self.unknown(word, steps),
+                };
+                self.findings
+                    .push(finding.in_step(&*step.id).at_field("dependsOn"));
             }
             edges.extend(
                 sources
@@ -203,36 +268,41 @@ impl Linker {
         edges
     }
 
-    fn references(
-        &mut self,
-        id: &str,
-        node: &Node,
-        placed: &Placed,
-        sources: &mut BTreeMap<usize, Edge>,
-    ) {
-        for root in placed.expression.roots() {
-            if root == "environment" {
-                continue;
-            }
-            match self.index.get(root) {
-                Some(source) => {
-                    sources.entry(*source).or_insert(Edge::Value);
-                }
-                None => {
-                    let finding = self.unknown(node.span, root).in_step(id);
-                    self.findings.push(finding);
-                }
-            }
+    /// A step is referred to by an id that the document does not give: it would name another step after the next edit.
+    fn nameless(&self, step: &StepSpec, id: &str) -> Diagnostic {
+        let line = self.source.position(step.span.start).line;
+        Diagnostic::error(step.span, format!("no step has the id `{id}`"))
+            .with_hint(format!("write `id: {id}` into the step in line {line}"))
+    }
+
+    fn unknown(&mut self, word: &Word, steps: &[LinkedStep]) -> Diagnostic {
+        let finding = Diagnostic::error(word.span, format!("there is no step `{}`", word.text));
+        self.suggestions += 1;
+        if self.suggestions > SUGGESTIONS {
+            return finding;
+        }
+        match did_you_mean(&word.text, steps.iter().map(|step| &*step.id)) {
+            Some(known) => finding.with_hint(format!("did you mean `{known}`?")),
+            None => finding.with_hint("`dependsOn` lists ids of steps of this document"),
         }
     }
 
-    fn unknown(&self, span: Span, name: &str) -> Diagnostic {
-        let finding = Diagnostic::error(span, format!("there is no step `{name}`"));
-        let known = self.ids.iter().map(|id| &**id).chain(["environment"]);
-        match did_you_mean(name, known) {
-            Some(known) => finding.with_hint(format!("did you mean `{known}`?")),
-            None => finding,
-        }
+    /// Where a step names another one: in an expression, else in `dependsOn`.
+    fn place_of_use(&self, spec: &StepSpec, step: &LinkedStep, used: &str) -> Span {
+        let mut found = None;
+        step.document.visit(&spec.spec, &mut |site| {
+            for placed in site.template.expressions() {
+                let uses = placed.expression.references().into_iter();
+                for reference in uses.filter(|reference| reference.root == used) {
+                    let place = || site.place(Some(self.source), placed, &reference.at);
+                    found.get_or_insert_with(place);
+                }
+            }
+        });
+        let word = || spec.depends_on.iter().find(|word| word.text == used);
+        found
+            .or_else(|| word().map(|word| word.span))
+            .unwrap_or(spec.span)
     }
 
     fn order(
@@ -251,7 +321,8 @@ impl Linker {
         match toposort(&graph, None) {
             Ok(order) => order.into_iter().map(NodeIndex::index).collect(),
             Err(_) => {
-                for component in tarjan_scc(&graph) {
+                // Not Tarjan's: that one is recursive, and a chain may be very long.
+                for component in kosaraju_scc(&graph) {
                     if let Some(cycle) = cycle_in(&graph, &component) {
                         self.report_cycle(specs, steps, &cycle);
                     }
@@ -261,25 +332,33 @@ impl Linker {
         }
     }
 
+    /// Reports a cycle at its first step, where that uses the one before.
     fn report_cycle(&mut self, specs: &[StepSpec], steps: &[LinkedStep], cycle: &[usize]) {
         let path: Vec<&str> = cycle
             .iter()
             .chain(cycle.first())
             .map(|node| &*steps[*node].id)
             .collect();
-        let message = match path.as_slice() {
-            [only, _] => format!("the step depends on itself: {only} -> {only}"),
-            _ => format!(
-                "the steps depend on each other in a circle: {}",
-                path.join(" -> ")
+        let (message, hint) = match path.as_slice() {
+            [only, _] => (
+                format!("the step depends on itself: {only} -> {only}"),
+                "a step can not read its own inputs or outputs",
+            ),
+            _ => (
+                format!(
+                    "the steps depend on each other in a circle: {}",
+                    path.join(" -> ")
+                ),
+                "an arrow points from a step to one that uses it; take one of the uses away",
             ),
         };
-        let at = cycle.iter().copied().min().unwrap_or_default();
-        let finding = Diagnostic::error(specs[at].span, message)
-            .in_step(&*steps[at].id)
-            .with_hint(
-                "an arrow points from a step to one that uses it; take one of the uses away",
-            );
+        let (Some(first), Some(last)) = (cycle.first(), cycle.last()) else {
+            return;
+        };
+        let span = self.place_of_use(&specs[*first], &steps[*first], &steps[*last].id);
+        let finding = Diagnostic::error(span, message)
+            .in_step(&*steps[*first].id)
+            .with_hint(hint);
         self.findings.push(finding);
     }
 }
@@ -333,7 +412,7 @@ pub(crate) fn in_step(finding: language::Diagnostic, id: &str) -> Diagnostic {
 /// `<slug of the type><n>`, counting per slug in document order, around the ids that were given.
 fn generated_id(
     step_type: &str,
-    given: &BTreeSet<&str>,
+    given: &HashSet<&str>,
     counters: &mut BTreeMap<String, u32>,
 ) -> String {
     let name = step_type.split('/').next().unwrap_or_default();

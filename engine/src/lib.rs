@@ -6,6 +6,7 @@
 mod context;
 mod event;
 mod graph;
+mod identity;
 pub mod language;
 mod plan;
 mod run;

@@ -2,19 +2,22 @@
 //!
 //! Invariant: planning does no I/O. A plan that exists can be run, printed and compared.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use ocm_content::Error;
-use ocm_specs::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use ocm_specs::Digest;
+use ocm_specs::diagnostic::{Diagnostic, Diagnostics, Severity, did_you_mean};
 use ocm_specs::transfer::TransferSpec;
-use ocm_specs::yaml::{Node, Value};
+use ocm_specs::yaml::Node;
 use serde_json::{Map as JsonMap, Value as Json};
 
-use crate::graph::{Graph, LinkedStep, in_step};
+use crate::graph::{Graph, LinkedStep, SUGGESTIONS, in_step};
 use crate::language::{
-    Assignments, Document, Edit, Expression, Key, Object, Placed, Scope, StepView, Template, Type,
-    TypeRoot, TypeScope, Validator, check_document, splice,
+    self, Assignments, Document, Edit, Expression, Key, Object, Reference, Scope, Segment,
+    StepView, Type, TypeRoot, TypeScope, Validator, check_document,
 };
 use crate::schedule::Edge;
 use crate::step::StepError;
@@ -22,19 +25,23 @@ use crate::step_types::{StepType, StepTypeInfo, StepTypes};
 
 /// A spec that is ready to run.
 pub struct Plan {
-    spec: TransferSpec,
+    pub(crate) spec: TransferSpec,
     environment: Json,
     steps: Vec<PlannedStep>,
     index: HashMap<Arc<str>, usize>,
     edges: Vec<(usize, usize, Edge)>,
+    /// A topological order.
+    pub(crate) order: Vec<usize>,
     warnings: Diagnostics,
+    /// Made when somebody asks.
+    pub(crate) identities: OnceLock<Vec<Digest>>,
 }
 
 /// One step of a plan.
 pub(crate) struct PlannedStep {
     pub(crate) id: Arc<str>,
     pub(crate) bound: Arc<Bound>,
-    document: Document,
+    pub(crate) document: Document,
     /// Steps that read each output port.
     pub(crate) readers: Arc<BTreeMap<String, usize>>,
 }
@@ -106,6 +113,7 @@ impl Plan {
             index,
             edges,
             order,
+            findings,
         } = graph;
         let mut planner = Planner {
             types,
@@ -113,11 +121,14 @@ impl Plan {
             spec,
             steps,
             bound: Vec::new(),
-            findings: Vec::new(),
+            findings,
+            suggestions: Cell::new(0),
         };
         planner.bind();
-        planner.resolve_aliases();
-        planner.check(&order);
+        planner.check();
+        if !planner.findings.iter().any(is_error) {
+            planner.resolve_aliases();
+        }
         let Planner {
             spec,
             steps,
@@ -129,7 +140,7 @@ impl Plan {
         if findings.has_errors() {
             return Err(findings);
         }
-        let readers = readers(&spec, &steps, &index, &bound);
+        let readers = readers(&spec, &steps, &index, &bound, &order);
         let steps =
             steps
                 .into_iter()
@@ -151,8 +162,18 @@ impl Plan {
             steps,
             index,
             edges,
+            order,
             warnings: findings,
+            identities: OnceLock::new(),
         })
+    }
+
+    /// Links and plans in one go, so that the mistakes that either finds are told together.
+    ///
+    /// # Errors
+    /// Those of [`Graph::link`] and those of [`Plan::new`].
+    pub fn link(spec: TransferSpec, types: &StepTypes) -> Result<Self, Diagnostics> {
+        Self::new(Graph::link_what_can_be(spec), types)
     }
 
     /// The plan as a spec in native form: what a dry run prints, and what gives an equal plan again.
@@ -229,6 +250,8 @@ struct Planner<'p> {
     steps: Vec<LinkedStep>,
     bound: Vec<Option<Arc<Bound>>>,
     findings: Vec<Diagnostic>,
+    /// How many unknown names were compared with all known ones.
+    suggestions: Cell<usize>,
 }
 
 impl Planner<'_> {
@@ -268,119 +291,74 @@ impl Planner<'_> {
     }
 
     /// Rewrites `x.name` to `x.output.name` or `x.spec.name`, whichever `x` has, and `x.outputs` to `x.output`, so that
-    /// the printed plan says what is meant (transformation.md, R2).
+    /// the printed plan says what is meant (transformation.md, R2). Last: positions are those of the text as written.
     fn resolve_aliases(&mut self) {
-        for at in 0..self.steps.len() {
-            let mut rewritten = Vec::new();
-            self.steps[at]
-                .document
-                .visit(&self.spec.steps[at].spec, &mut |site| {
-                    let Some(text) = site.node.as_str() else {
-                        return;
-                    };
-                    let edits: Vec<Edit> = site
-                        .template
-                        .expressions()
-                        .flat_map(|placed| self.alias_edits(placed))
-                        .collect();
-                    if !edits.is_empty()
-                        && let Some(new) = splice(text, &edits)
-                    {
-                        rewritten.push((site.node.span, text.to_owned(), new));
+        let (aliases, source) = (
+            Aliases {
+                index: self.index,
+                bound: &self.bound,
+            },
+            &self.spec.source,
+        );
+        for (step, spec) in self.steps.iter_mut().zip(&mut self.spec.steps) {
+            if step.document.is_constant() {
+                continue;
+            }
+            step.document.visit(&spec.spec, &mut |site| {
+                for placed in site.template.expressions() {
+                    for (at, message) in aliases.ambiguous(&placed.expression) {
+                        let span = site.place(Some(source), placed, &at);
+                        let finding = Diagnostic::warning("W104", span, message);
+                        self.findings.push(finding.in_step(&*step.id));
                     }
-                });
-            for (span, old, new) in rewritten {
-                replace_text(&mut self.spec.steps[at].spec, span, &old, &new);
-                self.reparse(at);
-            }
-        }
-    }
-
-    fn reparse(&mut self, at: usize) {
-        match Document::parse(&self.spec.steps[at].spec, Some(&self.spec.source)) {
-            Ok(document) => self.steps[at].document = document,
-            Err(errors) => {
-                let id = self.steps[at].id.clone();
-                self.findings
-                    .extend(errors.into_iter().map(|error| in_step(error, &id)));
-            }
-        }
-    }
-
-    fn alias_edits(&self, placed: &Placed) -> Vec<Edit> {
-        let mut edits = Vec::new();
-        for reference in placed.expression.references() {
-            let Some(bound) = self
-                .index
-                .get(reference.root)
-                .and_then(|step| self.bound[*step].as_ref())
-            else {
-                continue;
-            };
-            let Some(first) = reference.segments.first() else {
-                continue;
-            };
-            let Key::Field(name) = &first.key else {
-                continue;
-            };
-            let at = first.range();
-            let at = at.start + placed.offset..at.end + placed.offset;
-            if &**name == "outputs" {
-                edits.push(Edit {
-                    at,
-                    text: "output".to_owned(),
-                });
-                continue;
-            }
-            if StepView::FIELDS.contains(&&**name) {
-                continue;
-            }
-            let part = if bound.output_type.field(name).is_some() {
-                "output"
-            } else if bound.spec_type.field(name).is_some() {
-                "spec"
-            } else {
-                continue; // the type check says what is wrong
-            };
-            edits.push(Edit {
-                at: at.start..at.start,
-                text: format!("{part}."),
+                }
             });
+            let rewritten = step
+                .document
+                .rewrite(&mut spec.spec, &mut |expression| aliases.edits(expression));
+            if let Err(errors) = rewritten {
+                let errors = errors.into_iter().map(|error| in_step(error, &step.id));
+                self.findings.extend(errors);
+            }
         }
-        edits
     }
 
-    /// Types every step in topological order, so that what a step refers to is known when it is looked at.
-    fn check(&mut self, order: &[usize]) {
+    /// Checks the inputs of every step. In document order: what a type says of a step does not depend on other steps.
+    fn check(&mut self) {
         let environment = match &self.spec.environment {
             Some(node) => Type::of_node(node),
             None => Type::Object(Arc::new(Object::default())),
         };
         let specs: Vec<Option<Type>> = (0..self.steps.len()).map(|at| self.spec_view(at)).collect();
+        let scope = PlanScope {
+            planner: self,
+            environment: &environment,
+            specs: &specs,
+        };
         let mut assignments = Assignments::default();
         let mut findings = Vec::new();
-        for at in order.iter().copied() {
-            let Some(bound) = &self.bound[at] else {
-                continue;
-            };
-            let (step, node) = (&self.steps[at], &self.spec.steps[at].spec);
-            let scope = PlanScope {
-                planner: self,
-                environment: &environment,
-                specs: &specs,
-            };
+        let steps = self.spec.steps.iter().zip(&self.steps).zip(&self.bound);
+        for ((spec, step), bound) in steps {
             let found = check_document(
-                &bound.spec_type,
-                node,
+                bound.as_ref().map_or(&UNKNOWN, |bound| &bound.spec_type),
+                &spec.spec,
                 &step.document,
                 &scope,
                 Some(&self.spec.source),
                 &mut assignments,
             );
-            let demands = match found.is_empty() {
-                true => bound.spec_validator.validate_literals(node, &step.document),
-                false => Vec::new(),
+            let demands = bound.as_ref().map_or_else(Vec::new, |bound| {
+                bound
+                    .spec_validator
+                    .validate_literals(&spec.spec, &step.document)
+            });
+            // The schema repeats in its words what the type said in better ones, at the same place or around it.
+            let is_new = |demand: &language::Diagnostic| {
+                !found.iter().any(|known| {
+                    demand.span.start <= known.span.start && known.span.end <= demand.span.end
+                })
             };
+            let demands: Vec<_> = demands.into_iter().filter(is_new).collect();
             findings.extend(
                 found
                     .into_iter()
@@ -400,24 +378,25 @@ impl Planner<'_> {
         ) else {
             return None;
         };
-        if !self.steps[at].document.is_constant() {
-            return None;
-        }
+        let (node, document) = (&self.spec.steps[at].spec, &self.steps[at].document);
         let is_open = |ty: &Type| match ty.resolved() {
             Type::Dyn => true,
             Type::Map(values) => values.is_dyn(),
             _ => false,
         };
         let mut refined = None;
-        for (name, member) in map {
+        for name in map.keys() {
             if object
                 .fields
                 .get(name.as_str())
                 .is_some_and(|field| is_open(&field.ty))
             {
-                let object = refined.get_or_insert_with(|| object.fields.clone());
-                if let Some(field) = object.get_mut(name.as_str()) {
-                    field.ty = Type::of_node(&member.node);
+                let fields = refined.get_or_insert_with(|| object.fields.clone());
+                if let (Some(field), Some(ty)) = (
+                    fields.get_mut(name.as_str()),
+                    document.type_of_field(node, name),
+                ) {
+                    field.ty = ty;
                 }
             }
         }
@@ -456,77 +435,154 @@ impl TypeScope for PlanScope<'_> {
     }
 
     fn names(&self) -> Vec<String> {
+        // Looking at every step for every mistake would take long in a large spec with many.
+        let told = self
+            .planner
+            .suggestions
+            .replace(self.planner.suggestions.get() + 1);
+        if told >= SUGGESTIONS {
+            return Vec::new();
+        }
         let steps = self.planner.steps.iter().map(|step| step.id.to_string());
         steps.chain(["environment".to_owned()]).collect()
     }
 }
 
-/// Replaces the string `old` that stands at `span`.
-fn replace_text(node: &mut Node, span: ocm_specs::yaml::Span, old: &str, new: &str) {
-    match &mut node.value {
-        Value::String(text) if node.span == span && text == old => new.clone_into(text),
-        Value::List(list) => list
-            .iter_mut()
-            .for_each(|item| replace_text(item, span, old, new)),
-        Value::Map(map) => map
-            .values_mut()
-            .for_each(|member| replace_text(&mut member.node, span, old, new)),
-        _ => {}
+fn is_error(finding: &Diagnostic) -> bool {
+    finding.severity == Severity::Error
+}
+
+/// Other words for the fields of steps.
+struct Aliases<'a> {
+    index: &'a HashMap<Arc<str>, usize>,
+    bound: &'a [Option<Arc<Bound>>],
+}
+
+impl Aliases<'_> {
+    fn of<'e>(&self, reference: &'e Reference<'_>) -> Option<(&'e Segment, &'e str, &Bound)> {
+        let bound = self.bound[*self.index.get(reference.root)?].as_ref()?;
+        let first = reference.segments.first()?;
+        match &first.key {
+            Key::Field(name) => Some((first, name, bound)),
+            Key::Index(_) => None,
+        }
+    }
+
+    fn edits(&self, expression: &Expression) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        for reference in expression.references() {
+            let Some((first, name, bound)) = self.of(&reference) else {
+                continue;
+            };
+            if name == "outputs" {
+                let is_bracketed = first.range().len() != name.len();
+                let text = if is_bracketed { "'output'" } else { "output" };
+                edits.push(Edit {
+                    at: first.range(),
+                    text: text.to_owned(),
+                });
+                continue;
+            }
+            if StepView::FIELDS.contains(&name) {
+                continue;
+            }
+            let part = if bound.output_type.field(name).is_some() {
+                ".output"
+            } else if bound.spec_type.field(name).is_some() {
+                ".spec"
+            } else {
+                continue; // the type check says what is wrong
+            };
+            // Right behind the variable, which fits every way of going on: `.name`, `.?name`, `["name"]`.
+            edits.push(Edit {
+                at: reference.at.end..reference.at.end,
+                text: part.to_owned(),
+            });
+        }
+        edits
+    }
+
+    /// Uses of a name that stands for an output although there is an input of that name, too.
+    fn ambiguous(&self, expression: &Expression) -> Vec<(Range<usize>, String)> {
+        let mut found = Vec::new();
+        for reference in expression.references() {
+            let Some((first, name, bound)) = self.of(&reference) else {
+                continue;
+            };
+            let is_alias = name != "outputs" && !StepView::FIELDS.contains(&name);
+            let is_field = |ty: &Type| ty.field(name).is_some();
+            if is_alias && is_field(&bound.output_type) && is_field(&bound.spec_type) {
+                let step = reference.root;
+                let message = format!(
+                    "`{step}.{name}` is taken for `{step}.output.{name}`, not for `{step}.spec.{name}`"
+                );
+                found.push((first.range(), message));
+            }
+        }
+        found
     }
 }
 
-/// How many steps read each output port of each step. A plain path into a port field counts; so does every port that a
-/// longer expression in a port field names. A port field that hands on another step's port field is followed.
+/// How many steps read each output port of each step: those whose input port is, or may be, that content. A step that
+/// hands on another step's input is followed.
 fn readers(
     spec: &TransferSpec,
     steps: &[LinkedStep],
     index: &HashMap<Arc<str>, usize>,
     bound: &[Option<Arc<Bound>>],
+    order: &[usize],
 ) -> Vec<BTreeMap<String, usize>> {
-    let ports = Ports {
-        spec,
-        steps,
-        index,
+    let mut ports = Ports {
+        steps: index,
         bound,
+        known: HashMap::new(),
     };
-    let mut readers = vec![BTreeMap::new(); steps.len()];
-    for (at, bound) in bound.iter().enumerate() {
-        let inputs = bound.iter().flat_map(|bound| &bound.info().inputs);
-        for template in inputs.filter_map(|port| ports.template(at, &port.name)) {
+    let mut readers: Vec<BTreeMap<String, usize>> = vec![BTreeMap::new(); steps.len()];
+    for at in order.iter().copied() {
+        let (Some(bound), Some(inputs)) = (&bound[at], spec.steps[at].spec.as_map()) else {
+            continue;
+        };
+        for name in inputs.keys() {
+            let Some(template) = steps[at]
+                .document
+                .template_at(&spec.steps[at].spec, &[name])
+            else {
+                continue;
+            };
+            let mut sources = BTreeSet::new();
             for placed in template.expressions() {
-                for (source, output) in ports.sources(&placed.expression, HOPS) {
-                    *readers[source].entry(output).or_default() += 1;
+                ports.sources(&placed.expression, &mut sources);
+            }
+            if sources.is_empty() {
+                continue;
+            }
+            if bound.info().inputs.iter().any(|port| port.name == *name) {
+                for (source, port) in &sources {
+                    *readers[*source].entry((*port).to_owned()).or_default() += 1;
                 }
             }
+            ports.known.insert((at, name), sources);
         }
     }
     readers
 }
 
-/// How often a field that hands on another step's input is followed. Behind that, content is not counted as read by
-/// several: a re-openable one is read twice then, a once one says so.
-const HOPS: usize = 16;
+/// Most contents that one field may stand for. Beyond, content is not counted as read by several: a re-openable one is
+/// read twice then, a once one says so.
+const SOURCES: usize = 256;
 
+/// Which contents the fields of the steps so far may stand for.
 struct Ports<'a> {
-    spec: &'a TransferSpec,
-    steps: &'a [LinkedStep],
-    index: &'a HashMap<Arc<str>, usize>,
+    steps: &'a HashMap<Arc<str>, usize>,
     bound: &'a [Option<Arc<Bound>>],
+    known: HashMap<(usize, &'a str), BTreeSet<(usize, &'a str)>>,
 }
 
 impl<'a> Ports<'a> {
-    /// The template in a top-level input field of a step.
-    fn template(&self, step: usize, field: &str) -> Option<&'a Template> {
-        self.steps[step]
-            .document
-            .template_at(&self.spec.steps[step].spec, &[field])
-    }
-
-    /// The output ports that an expression may give.
-    fn sources(&self, expression: &Expression, hops: usize) -> Vec<(usize, String)> {
-        let mut found = Vec::new();
+    /// Adds the output ports that an expression may give.
+    fn sources(&self, expression: &Expression, found: &mut BTreeSet<(usize, &'a str)>) {
         for reference in expression.references() {
-            let Some(step) = self.index.get(reference.root).copied() else {
+            let Some(step) = self.steps.get(reference.root).copied() else {
                 continue;
             };
             let Some(bound) = &self.bound[step] else {
@@ -539,23 +595,18 @@ impl<'a> Ports<'a> {
                     Key::Field(name) => Some(&**name),
                     Key::Index(_) => None,
                 });
-            let is_port = |name: &str| bound.info().outputs.iter().any(|port| port.name == name);
-            match (names.next(), names.next(), names.next()) {
-                (Some("output"), Some(name), None) if is_port(name) => {
-                    found.push((step, name.to_owned()))
+            match (names.next(), names.next(), reference.segments.len()) {
+                (Some("output"), Some(name), 2) => {
+                    let outputs = &bound.info().outputs;
+                    let port = outputs.iter().find(|port| port.name == name);
+                    found.extend(port.map(|port| (step, port.name.as_str())));
                 }
-                (Some("spec"), Some(name), None) if hops > 0 => {
-                    let handed_on = self
-                        .template(step, name)
-                        .into_iter()
-                        .flat_map(Template::expressions);
-                    found.extend(
-                        handed_on.flat_map(|placed| self.sources(&placed.expression, hops - 1)),
-                    );
+                (Some("spec"), Some(name), 2) => {
+                    let handed_on = self.known.get(&(step, name)).into_iter().flatten();
+                    found.extend(handed_on.take(SOURCES.saturating_sub(found.len())));
                 }
                 _ => {}
             }
         }
-        found
     }
 }

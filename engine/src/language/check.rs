@@ -126,7 +126,7 @@ impl Check<'_> {
             (Type::Content, Value::Map(_)) => self.children(node, branch, place),
             (expected, _) => {
                 let message = format!("expected {expected}, found {}", node.kind());
-                self.report(node.span, place, message, None);
+                self.report(node.span, place, message, quoting(expected, node));
                 // What is inside may be wrong in itself.
                 self.children(node, branch, place);
             }
@@ -150,7 +150,7 @@ impl Check<'_> {
                 }
                 (None, Additional::Closed) => {
                     let message = format!("unknown field `{name}`");
-                    let hint = object.nearest(name);
+                    let hint = object.nearest(name).or_else(|| object.listed());
                     self.report(member.key, &inner, message, hint);
                     self.node(&Type::Dyn, &member.node, child, &inner, true);
                 }
@@ -263,6 +263,22 @@ impl Check<'_> {
             hint,
         });
     }
+}
+
+/// What to do where quotes, or none, make a value something else.
+fn quoting(expected: &Type, node: &Node) -> Option<String> {
+    let bare = match expected {
+        Type::Nullable(inner) => return quoting(inner.resolved(), node),
+        Type::String(_) => {
+            let is_scalar = matches!(node.value, Value::Bool(_) | Value::Number(_));
+            return is_scalar.then(|| "put it in quotes".to_owned());
+        }
+        Type::Bool => node.as_str()?.parse::<bool>().is_ok(),
+        Type::Integer => node.as_str()?.parse::<i64>().is_ok(),
+        Type::Number => node.as_str()?.parse::<f64>().is_ok(),
+        _ => false,
+    };
+    bare.then(|| "leave out the quotes".to_owned())
 }
 
 /// Why a value cannot stand within text.

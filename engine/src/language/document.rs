@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use thiserror::Error;
 
 use super::check::Diagnostic;
+use super::expression::{Edit, Expression, splice};
 use super::scope::{EvalError, Scope};
 use super::template::{Placed, Template};
 use super::types::{Additional, Type};
@@ -15,6 +16,17 @@ use super::types::{Additional, Type};
 /// The expressions of one document.
 #[derive(Clone, Debug, Default)]
 pub struct Document(pub(super) Branch);
+
+/// A document and what is to be said about its expressions.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// The expressions.
+    pub document: Document,
+    /// What is wrong with those that are not in the document.
+    pub errors: Vec<Diagnostic>,
+    /// Text that looks like an expression and is none: `${` without an end (transformation.md 2.2).
+    pub unclosed: Vec<Diagnostic>,
+}
 
 /// What there is below a node, by the index of the child.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +49,18 @@ pub struct Site<'d> {
     pub template: &'d Template,
 }
 
+impl Site<'_> {
+    /// The place in the text of a byte range of one of the expressions; that of the whole string where it is not known.
+    pub fn place(
+        &self,
+        source: Option<&Source>,
+        placed: &Placed,
+        at: &std::ops::Range<usize>,
+    ) -> Span {
+        span_within(source, self.node.span, &placed.within(at))
+    }
+}
+
 /// Why a document has no value.
 #[derive(Clone, Debug, Error)]
 #[error("{path}: {error}")]
@@ -52,13 +76,50 @@ pub struct DocumentError {
 impl Document {
     /// Finds and parses every expression in the string values of `node`. All syntax errors are reported.
     pub fn parse(node: &Node, source: Option<&Source>) -> Result<Self, Vec<Diagnostic>> {
+        let reading = Self::read(node, source);
+        if reading.errors.is_empty() {
+            Ok(reading.document)
+        } else {
+            Err(reading.errors)
+        }
+    }
+
+    /// [`Document::parse`] that goes on after errors: a string with a broken expression is one that may give anything, so
+    /// that a check of the rest says nothing about it.
+    pub fn read(node: &Node, source: Option<&Source>) -> Reading {
+        let mut reading = Reading::default();
+        reading.document.0 = parse(node, &Place::root(), source, &mut reading);
+        reading
+    }
+
+    /// Applies the edits that `edits` asks for, expression by expression, to the strings of `node`, from which this was
+    /// parsed, and parses them again. Ranges are those of the expressions.
+    ///
+    /// # Errors
+    /// A string that is no template any more, such as one that has become too long. It stays as it was.
+    pub fn rewrite(
+        &mut self,
+        node: &mut Node,
+        edits: &mut dyn FnMut(&Expression) -> Vec<Edit>,
+    ) -> Result<(), Vec<Diagnostic>> {
         let mut errors = Vec::new();
-        let branch = parse(node, &Place::root(), source, &mut errors);
+        rewrite(&mut self.0, node, &Place::root(), edits, &mut errors);
         if errors.is_empty() {
-            Ok(Self(branch))
+            Ok(())
         } else {
             Err(errors)
         }
+    }
+
+    /// The document as JSON with the edits that `edits` asks for, which need not leave any expression intact.
+    pub fn edited(&self, node: &Node, edits: &mut dyn FnMut(&Expression) -> Vec<Edit>) -> Json {
+        edited(&self.0, node, edits)
+    }
+
+    /// The type of a field of the map `node`, as far as constants tell it; what an expression gives is not known.
+    pub fn type_of_field(&self, node: &Node, field: &str) -> Option<Type> {
+        let (index, _, member) = node.as_map()?.get_full(field)?;
+        Some(known_type(self.0.child(index), &member.node))
     }
 
     /// Are there no expressions at all?
@@ -180,12 +241,7 @@ pub(super) fn span_within(
     }
 }
 
-fn parse(
-    node: &Node,
-    place: &Place<'_>,
-    source: Option<&Source>,
-    errors: &mut Vec<Diagnostic>,
-) -> Branch {
+fn parse(node: &Node, place: &Place<'_>, source: Option<&Source>, reading: &mut Reading) -> Branch {
     let mut children = Vec::new();
     let mut keep = |index: usize, branch: Branch| {
         if !matches!(branch, Branch::Constant) {
@@ -194,29 +250,43 @@ fn parse(
     };
     match &node.value {
         Value::String(text) => {
-            return match Template::parse(text) {
+            let parsed = Template::parse(text);
+            if let Ok(template) = &parsed
+                && let Some(at) = template.unclosed(text)
+            {
+                reading.unclosed.push(Diagnostic {
+                    span: span_within(source, node.span, &(at..text.len())),
+                    path: place.to_string(),
+                    message: "`${` is not closed: it is taken as plain text".to_owned(),
+                    hint: Some(
+                        "close it with `}`; put the value in quotes if YAML ends it early"
+                            .to_owned(),
+                    ),
+                });
+            }
+            return match parsed {
                 Ok(Template::Literal) => Branch::Constant,
                 Ok(template) => Branch::Template(Box::new(template)),
                 Err(error) => {
-                    errors.push(Diagnostic {
+                    reading.errors.push(Diagnostic {
                         span: span_within(source, node.span, &(error.offset..error.offset)),
                         path: place.to_string(),
+                        hint: advice(text, error.offset, &error.message),
                         message: error.message,
-                        hint: None,
                     });
-                    Branch::Constant
+                    Branch::Template(Box::new(Template::Literal))
                 }
             };
         }
         Value::List(list) => {
             for (index, item) in list.iter().enumerate() {
-                keep(index, parse(item, &place.index(index), source, errors));
+                keep(index, parse(item, &place.index(index), source, reading));
             }
         }
         Value::Map(map) => {
             for (index, (name, member)) in map.iter().enumerate() {
                 let place = place.field(name);
-                keep(index, parse(&member.node, &place, source, errors));
+                keep(index, parse(&member.node, &place, source, reading));
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -225,6 +295,130 @@ fn parse(
         Branch::Constant
     } else {
         Branch::Inner(children.into())
+    }
+}
+
+/// What to do about a broken template, where more can be said than what is wrong.
+fn advice(text: &str, offset: usize, message: &str) -> Option<String> {
+    let rest = text.get(offset..).unwrap_or_default();
+    if message.starts_with("string literal") {
+        let quote = rest.chars().next()?;
+        return Some(format!("close it with `{quote}`"));
+    }
+    if message.starts_with("expression is not closed") {
+        return Some("close it with `}`; put the value in quotes if YAML ends it early".to_owned());
+    }
+    rest.starts_with("${").then(|| {
+        "close the first one with `}`, or leave out the marks of the second: names need none within an expression"
+            .to_owned()
+    })
+}
+
+fn rewrite(
+    branch: &mut Branch,
+    node: &mut Node,
+    place: &Place<'_>,
+    edits: &mut dyn FnMut(&Expression) -> Vec<Edit>,
+    errors: &mut Vec<Diagnostic>,
+) {
+    match (branch, &mut node.value) {
+        (Branch::Template(template), Value::String(text)) => {
+            let Some(new) = edited_text(text, template, edits) else {
+                return;
+            };
+            match Template::parse(&new) {
+                Ok(parsed) => {
+                    **template = parsed;
+                    *text = new;
+                }
+                Err(error) => errors.push(Diagnostic {
+                    span: node.span,
+                    path: place.to_string(),
+                    message: error.message,
+                    hint: None,
+                }),
+            }
+        }
+        (Branch::Inner(children), Value::List(list)) => {
+            for (index, child) in children {
+                let index = *index as usize;
+                if let Some(item) = list.get_mut(index) {
+                    rewrite(child, item, &place.index(index), edits, errors);
+                }
+            }
+        }
+        (Branch::Inner(children), Value::Map(map)) => {
+            for (index, child) in children {
+                if let Some((name, member)) = map.get_index_mut(*index as usize) {
+                    rewrite(child, &mut member.node, &place.field(name), edits, errors);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The string with the edits that its expressions get; `None` if there are none.
+fn edited_text(
+    text: &str,
+    template: &Template,
+    edits: &mut dyn FnMut(&Expression) -> Vec<Edit>,
+) -> Option<String> {
+    let mut all = Vec::new();
+    for placed in template.expressions() {
+        all.extend(edits(&placed.expression).into_iter().map(|edit| Edit {
+            at: placed.within(&edit.at),
+            text: edit.text,
+        }));
+    }
+    if all.is_empty() {
+        return None;
+    }
+    splice(text, &all)
+}
+
+fn edited(branch: &Branch, node: &Node, edits: &mut dyn FnMut(&Expression) -> Vec<Edit>) -> Json {
+    match (branch, &node.value) {
+        (Branch::Template(template), Value::String(text)) => {
+            let new = edited_text(text, template, edits);
+            Json::String(new.unwrap_or_else(|| text.clone()))
+        }
+        (Branch::Inner(_), Value::List(list)) => list
+            .iter()
+            .enumerate()
+            .map(|(index, item)| edited(branch.child(index), item, edits))
+            .collect(),
+        (Branch::Inner(_), Value::Map(map)) => map
+            .iter()
+            .enumerate()
+            .map(|(index, (name, member))| {
+                let value = edited(branch.child(index), &member.node, edits);
+                (name.clone(), value)
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        _ => node.to_json(),
+    }
+}
+
+fn known_type(branch: &Branch, node: &Node) -> Type {
+    match (branch, &node.value) {
+        (Branch::Constant, _) => Type::of_node(node),
+        (Branch::Template(template), _) => match &**template {
+            Template::Mixed(_) => Type::String(None),
+            _ => Type::Dyn,
+        },
+        (Branch::Inner(_), Value::Map(map)) => {
+            Type::constant(map.iter().enumerate().map(|(index, (name, member))| {
+                (name.as_str(), known_type(branch.child(index), &member.node))
+            }))
+        }
+        (Branch::Inner(_), Value::List(list)) => Type::list_of(
+            list.iter()
+                .enumerate()
+                .map(|(index, item)| known_type(branch.child(index), item)),
+        ),
+        _ => Type::Dyn,
     }
 }
 

@@ -125,14 +125,35 @@ fn infer_path(path: &Path, scope: &dyn TypeScope) -> Result<Type, TypeError> {
 }
 
 fn step_field_type(step: &str, name: &str, spec: &Type, output: &Type) -> Result<Type, Problem> {
+    // Names of fields stand for the output's, else the input's field (transformation.md, R2).
     match name {
         "output" | "outputs" => Ok(output.clone()),
         "spec" => Ok(spec.clone()),
         "id" | "type" => Ok(Type::String(None)),
-        _ => Err(Problem {
-            message: format!("step `{step}` has no `{name}`"),
-            hint: did_you_mean(name, StepView::FIELDS),
-        }),
+        _ => match output.field(name).or_else(|| spec.field(name)) {
+            Some(field) => Ok(field.ty.clone()),
+            None => Err(no_step_field(step, name, spec, output)),
+        },
+    }
+}
+
+fn no_step_field(step: &str, name: &str, spec: &Type, output: &Type) -> Problem {
+    let fields = |ty: &'_ Type| -> Vec<Box<str>> {
+        ty.as_object()
+            .map(|object| object.fields.keys().cloned().collect())
+            .unwrap_or_default()
+    };
+    let (outputs, inputs) = (fields(output), fields(spec));
+    let known = StepView::FIELDS
+        .into_iter()
+        .chain(outputs.iter().chain(&inputs).map(|name| &**name));
+    let hint = did_you_mean(name, known).or_else(|| {
+        let listed = output.as_object()?.listed()?;
+        Some(format!("`{step}.output` is there; {listed}"))
+    });
+    Problem {
+        message: format!("step `{step}` has no `{name}`"),
+        hint,
     }
 }
 
@@ -164,7 +185,10 @@ fn unknown_variable(name: &str, at: Range<usize>, scope: &dyn TypeScope) -> Type
     TypeError {
         at,
         message: format!("unknown variable `{name}`"),
-        hint: did_you_mean(name, names.iter().map(String::as_str)),
+        hint: did_you_mean(name, names.iter().map(String::as_str)).or_else(|| {
+            let has_steps = names.iter().any(|name| name == "environment");
+            has_steps.then(|| "expressions know steps by their ids, and `environment`".to_owned())
+        }),
     }
 }
 

@@ -24,7 +24,7 @@ mod value;
 mod tests;
 
 pub use check::{Assignments, Diagnostic, check_document};
-pub use document::{Document, DocumentError, Site};
+pub use document::{Document, DocumentError, Reading, Site};
 pub use expression::{Edit, Expression, ExpressionError, Reference, splice};
 pub use infer::{TypeError, TypeRoot, TypeScope};
 pub use path::{Key, Path, Segment};

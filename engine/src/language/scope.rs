@@ -143,7 +143,10 @@ pub(super) fn did_you_mean<'c>(
             };
             (distance, candidate)
         })
-        .filter(|(distance, _)| *distance <= allowed)
+        // A name that has nothing in common with the other is none that was meant.
+        .filter(|(distance, candidate)| {
+            *distance <= allowed && *distance < candidate.chars().count()
+        })
         .min()
         .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
 }

@@ -212,16 +212,26 @@ fn first_error(text: &str, errors: &ParseErrors) -> SyntaxError {
         .take(line - 1)
         .map(str::len)
         .sum::<usize>();
-    let message = error
-        .msg
-        .trim_start_matches("Syntax error: ")
-        .lines()
-        .next()
-        .unwrap_or_default();
+    let offset = text.floor_char_boundary((start + column - 1).min(text.len()));
     SyntaxError {
-        offset: (start + column - 1).min(text.len()),
-        message: format!("syntax error: {message}"),
+        offset,
+        message: match word_at(&text[offset..]) {
+            Some(word) => format!("syntax error: unexpected `{word}`"),
+            None => "syntax error: the expression ends too early".to_owned(),
+        },
     }
+}
+
+/// The word or sign at the start of `text`: what the parser calls it depends on where it was in its grammar.
+fn word_at(text: &str) -> Option<&str> {
+    let first = text.chars().find(|c| !c.is_whitespace())?;
+    let text = text.trim_start();
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let len = match is_word(first) {
+        true => text.find(|c| !is_word(c)).unwrap_or(text.len()),
+        false => first.len_utf8(),
+    };
+    text.get(..len)
 }
 
 struct Lowering<'t> {

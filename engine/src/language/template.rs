@@ -95,6 +95,19 @@ impl Template {
             }))
     }
 
+    /// Where in `text`, from which this was parsed, a `${` stands that nothing closes, if there is one.
+    pub fn unclosed(&self, text: &str) -> Option<usize> {
+        let rest = match self {
+            Self::Literal => text,
+            Self::Standalone(_) => return None,
+            Self::Mixed(parts) => match parts.last() {
+                Some(Part::Text(rest)) => rest,
+                _ => return None,
+            },
+        };
+        Some(text.len() - rest.len() + rest.find("${")?)
+    }
+
     /// The value of the string `text` this was parsed from. A failing expression's range is relative to `text`.
     pub fn evaluate(&self, text: &str, scope: &dyn Scope) -> Result<Json, EvalError> {
         match self {

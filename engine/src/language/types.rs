@@ -156,7 +156,7 @@ impl Type {
             Value::Number(number) if number.is_f64() => Self::Number,
             Value::Number(_) => Self::Integer,
             Value::String(_) => Self::String(None),
-            Value::List(list) => Self::list(Self::common(list.iter().map(Self::of_node))),
+            Value::List(list) => Self::list_of(list.iter().map(Self::of_node)),
             Value::Map(map) => Self::constant(
                 map.iter()
                     .map(|(name, member)| (name.as_str(), Self::of_node(&member.node))),
@@ -172,7 +172,7 @@ impl Type {
             Json::Number(number) if number.is_f64() => Self::Number,
             Json::Number(_) => Self::Integer,
             Json::String(_) => Self::String(None),
-            Json::Array(list) => Self::list(Self::common(list.iter().map(Self::of_value))),
+            Json::Array(list) => Self::list_of(list.iter().map(Self::of_value)),
             Json::Object(map) => Self::constant(
                 map.iter()
                     .map(|(name, value)| (name.as_str(), Self::of_value(value))),
@@ -180,12 +180,14 @@ impl Type {
         }
     }
 
-    fn common(mut types: impl Iterator<Item = Self>) -> Self {
+    /// A list of elements of these types: what they share is known.
+    pub(super) fn list_of(mut types: impl Iterator<Item = Self>) -> Self {
         let first = types.next().unwrap_or(Self::Dyn);
-        types.fold(first, |all, next| all.join(&next))
+        Self::list(types.fold(first, |all, next| all.join(&next)))
     }
 
-    fn constant<'a>(fields: impl Iterator<Item = (&'a str, Self)>) -> Self {
+    /// A map with exactly these fields.
+    pub(super) fn constant<'a>(fields: impl Iterator<Item = (&'a str, Self)>) -> Self {
         let fields = fields
             .map(|(name, ty)| (name.into(), Field { ty, required: true }))
             .collect();
@@ -502,7 +504,7 @@ impl Object {
             (None, Additional::Typed(ty)) => Ok(ty.clone()),
             (None, Additional::Unstated | Additional::Closed) => Err(Problem {
                 message: format!("`{text}` has no field `{name}`"),
-                hint: self.nearest(name),
+                hint: self.nearest(name).or_else(|| self.listed()),
             }),
         }
     }
@@ -533,6 +535,19 @@ impl Object {
     /// "did you mean" among the fields.
     pub(super) fn nearest(&self, name: &str) -> Option<String> {
         did_you_mean(name, self.fields.keys().map(|key| &**key))
+    }
+
+    /// The names of the fields, if they are few.
+    pub(super) fn listed(&self) -> Option<String> {
+        const FEW: usize = 8;
+        let names = self.fields.keys().take(FEW + 1);
+        let names: Vec<String> = names.map(|name| format!("`{name:.64}`")).collect();
+        match names.len() {
+            0 => None,
+            1 => Some(format!("its only field is {}", names[0])),
+            2..=FEW => Some(format!("its fields are {}", names.join(", "))),
+            _ => None,
+        }
     }
 
     fn is_like_a_file(&self) -> bool {

@@ -382,12 +382,20 @@ pub(crate) fn step_types(world: &Arc<World>) -> StepTypes {
         .with(ToyValue)
 }
 
+/// Reads a spec.
+pub(crate) fn read(text: &str) -> Result<TransferSpec, String> {
+    let source = Text::new("toys.yaml", text);
+    let node = load(&source, &LoadOptions::default()).map_err(|error| {
+        let hint = error.hint.as_deref().unwrap_or("none");
+        format!("{}\n  hint: {hint}", error.located(&source))
+    })?;
+    let (spec, _) = TransferSpec::read(&source, &node).map_err(|errors| errors.to_string())?;
+    Ok(spec)
+}
+
 /// Reads, links and plans a spec of toys.
 pub(crate) fn plan(text: &str, world: &Arc<World>) -> Result<Plan, String> {
-    let source = Text::new("toys.yaml", text);
-    let node = load(&source, &LoadOptions::default()).map_err(|error| error.to_string())?;
-    let (spec, _) = TransferSpec::read(&source, &node).map_err(|errors| errors.to_string())?;
-    let graph = Graph::link(spec).map_err(|errors| errors.to_string())?;
+    let graph = Graph::link(read(text)?).map_err(|errors| errors.to_string())?;
     Plan::new(graph, &step_types(world)).map_err(|errors| errors.to_string())
 }
 

@@ -364,7 +364,7 @@ fn wrong_expressions_are_explained() {
             "environment.name.parseRef().host",
             "host",
             "`environment.name.parseRef()` has no field `host`",
-            "",
+            "its fields are `digest`, `name`, `reference`, `registry`, `repository`, `tag`",
         ),
     ] {
         let errors = Expression::parse(text)
@@ -535,11 +535,11 @@ fn documents_are_checked_with_places() {
         ),
         (
             "{name: 'a-${environment.number}', access: {ref: '${environment.nope}'}}",
-            "1:64 access.ref: `environment` has no field `nope`\n",
+            "1:64 access.ref: `environment` has no field `nope` [its fields are `name`, `number`, `half`, `on`, `nothing`, `list`, `mixed`, `texts`]\n",
         ),
         (
             "name: 1\nacces: {}\n",
-            "1:7 name: expected string, found integer\n2:1 acces: unknown field `acces` [did you mean `access`?]\n1:1 : missing field `access`\n",
+            "1:7 name: expected string, found integer [put it in quotes]\n2:1 acces: unknown field `acces` [did you mean `access`?]\n1:1 : missing field `access`\n",
         ),
         (
             "{name: a, access: {}, relation: lokal}",
@@ -547,7 +547,7 @@ fn documents_are_checked_with_places() {
         ),
         (
             "{name: a, access: {}, labels: [{name: 1}], size: 1.5}",
-            "1:39 labels[0].name: expected string, found integer\n1:50 size: expected integer, found number\n",
+            "1:39 labels[0].name: expected string, found integer [put it in quotes]\n1:50 size: expected integer, found number\n",
         ),
         ("{name: a, access: {}, labels: null, size: 2.0}", ""),
         (
@@ -574,15 +574,15 @@ fn documents_are_checked_with_places() {
         ),
         (
             "{name: a, access: '${environment.list.map(x, x.y + z)}'}",
-            "1:48 access: `x` is integer, it has no field `y`\n1:52 access: unknown variable `z`\n",
+            "1:48 access: `x` is integer, it has no field `y`\n1:52 access: unknown variable `z` [expressions know steps by their ids, and `environment`]\n",
         ),
         (
             "{name: a, access: '${a b}'}",
-            "1:24 access: syntax error: extraneous input 'b' expecting <EOF>\n",
+            "1:24 access: syntax error: unexpected `b`\n",
         ),
         (
             "{name: a, access: [], extra: {k: 1}}",
-            "1:19 access: expected object {type}, found list\n1:34 extra.k: expected string, found integer\n",
+            "1:19 access: expected object {type}, found list\n1:34 extra.k: expected string, found integer [put it in quotes]\n",
         ),
     ] {
         assert_eq!(check(&resource_schema(), text), expected, "{text}");
