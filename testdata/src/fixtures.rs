@@ -29,6 +29,55 @@ pub struct Fixture {
 }
 
 impl Fixture {
+    /// The artifact in a tar, as component versions keep it beside their descriptor: an OCI image layout, or an artifact set
+    /// as v1 writes it, compressed.
+    pub async fn archive(&self, form: ArchiveForm, tag: &str) -> Blob {
+        let layout = form == ArchiveForm::Layout;
+        let mut blobs = std::collections::BTreeMap::new();
+        for manifest in self.children.iter().chain([&self.root]) {
+            blobs.insert(manifest.digest.clone(), manifest.bytes.clone());
+        }
+        for blob in &self.blobs {
+            let bytes = blob.read(1 << 30).await.expect("it is in memory");
+            blobs.insert(Digest::sha256(&bytes), bytes);
+        }
+        let mut link = self.root.descriptor();
+        link.annotations = Some(if layout {
+            annotations([("org.opencontainers.image.ref.name", tag)])
+        } else {
+            annotations([
+                ("org.opencontainers.image.ref.name", tag),
+                ("software.ocm/tags", tag),
+            ])
+        });
+        let mut index = Manifest::index(vec![link]);
+        if !layout {
+            let main = self.root.digest.to_string();
+            index.annotations = Some(annotations([("software.ocm/main", &main)]));
+        }
+        let index = RawManifest::write(&index).bytes;
+        let separator = if layout { "/" } else { "." };
+        let names = blobs.keys().map(|digest| {
+            let (algorithm, hex) = (digest.algorithm(), digest.hex());
+            format!("blobs/{algorithm}{separator}{hex}")
+        });
+        let names: Vec<String> = names.collect();
+        let head = [
+            ("index.json", index),
+            (
+                "oci-layout",
+                Bytes::from(r#"{"imageLayoutVersion":"1.0.0"}"#),
+            ),
+        ];
+        let body = names.iter().map(String::as_str).zip(blobs.into_values());
+        let media_type = if layout {
+            "application/vnd.ocm.software.oci.layout.v1+tar+gzip".to_owned()
+        } else {
+            format!("{}+tar+gzip", self.root.media_type)
+        };
+        Blob::from_bytes(media_type, gzip(&tar(head.into_iter().chain(body))))
+    }
+
     fn single(root: RawManifest, blobs: Vec<Blob>) -> Self {
         Self {
             root,
@@ -55,6 +104,15 @@ impl Fixture {
             tag: tag.map(str::to_owned),
         })
     }
+}
+
+/// How an artifact is kept in one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchiveForm {
+    /// An OCI image layout.
+    Layout,
+    /// An artifact set.
+    Set,
 }
 
 /// Bytes without any pattern, the same for the same `seed`.
@@ -308,9 +366,13 @@ spec:
 
 /// The chart as `helm package` gives it: a gzip-compressed tar of [`CHART_FILES`] below a folder of the chart's name.
 pub fn chart_archive() -> Bytes {
-    let files: Vec<(String, &str)> = CHART_FILES
+    packaged(CHART_NAME, CHART_FILES)
+}
+
+fn packaged(name: &str, files: &[(&str, &str)]) -> Bytes {
+    let files: Vec<(String, &str)> = files
         .iter()
-        .map(|(path, text)| (format!("{CHART_NAME}/{path}"), *text))
+        .map(|(path, text)| (format!("{name}/{path}"), *text))
         .collect();
     let files = files.iter().map(|(path, text)| (path.as_str(), *text));
     gzip(&tar(files))
@@ -327,29 +389,34 @@ pub fn chart() -> Fixture {
         "dependencies": [{"name": "cache", "version": "0.3.1", "repository": "", "condition": "cache.enabled"}],
         "type": "application",
     });
+    chart_of(&config, CHART_FILES)
+}
+
+/// A chart of these files, with `Chart.yaml` as JSON for its config: `name`, `version` and `description` at least.
+pub fn chart_of(config: &Value, files: &[(&str, &str)]) -> Fixture {
+    let field = |name: &str| config[name].as_str().unwrap_or_default();
+    let layer = Blob::from_bytes(HELM_CHART_LAYER, packaged(field("name"), files));
+    let annotations = annotations([
+        ("org.opencontainers.image.description", field("description")),
+        ("org.opencontainers.image.title", field("name")),
+        ("org.opencontainers.image.version", field("version")),
+    ]);
     let config = Blob::from_bytes(HELM_CONFIG, config.to_string());
-    let layer = Blob::from_bytes(HELM_CHART_LAYER, chart_archive());
     let mut manifest = Manifest::image(descriptor(&config), vec![descriptor(&layer)]);
-    manifest.annotations = Some(annotations([
-        (
-            "org.opencontainers.image.description",
-            "A web application for tests",
-        ),
-        ("org.opencontainers.image.title", CHART_NAME),
-        ("org.opencontainers.image.version", CHART_VERSION),
-    ]));
+    manifest.annotations = Some(annotations);
     Fixture::single(RawManifest::write(&manifest), vec![config, layer])
 }
 
 /// A tar of these files, without times and owners.
-pub fn tar<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Bytes {
+pub fn tar<'a, C: AsRef<[u8]>>(files: impl IntoIterator<Item = (&'a str, C)>) -> Bytes {
     let mut archive = tar::Builder::new(Vec::new());
-    let written = files.into_iter().try_for_each(|(path, text)| {
+    let written = files.into_iter().try_for_each(|(path, content)| {
+        let content = content.as_ref();
         let mut header = tar::Header::new_ustar();
-        header.set_size(text.len() as u64);
+        header.set_size(content.len() as u64);
         header.set_mode(0o644);
         header.set_mtime(0);
-        archive.append_data(&mut header, path, text.as_bytes())
+        archive.append_data(&mut header, path, content)
     });
     let bytes: io::Result<Vec<u8>> = written.and_then(|()| archive.into_inner());
     bytes.expect("writing to memory can't fail").into()

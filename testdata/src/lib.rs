@@ -1,7 +1,10 @@
-//! What tests are made of: fixtures that need no files, and a registry that misbehaves on request.
+//! What tests are made of: fixtures that need no files, component versions made of
+//! them, a registry that misbehaves on request, and other people's programs to test against.
 //!
 //! Invariant: for tests only, no other crate depends on this one outside of them. Everything here is deterministic: the
 //! same call gives the same bytes, on every machine.
 
+pub mod components;
 pub mod faults;
 pub mod fixtures;
+pub mod peers;

@@ -1,0 +1,1 @@
+//! The shipped example: what README tells people to try first.

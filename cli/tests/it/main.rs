@@ -1,0 +1,11 @@
+//! The program as its users meet it: a process in a folder, with registries within reach.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails there")]
+
+mod design;
+mod dry_run;
+mod example;
+mod fan_out;
+mod graphs;
+mod output;
+mod place;

@@ -1,0 +1,1 @@
+//! What the program prints, in every format, and how it ends.

@@ -1,0 +1,206 @@
+//! A folder to run the program in, registries for it to talk to, and a look at what it did.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use ocm_content::{Artifact, ContentStore, MemoryStores, RawManifest};
+use ocm_registry::{Registry, RegistryConfig, Requests, Running};
+use ocm_repository::{ComponentVersion, Session, SessionConfig};
+use ocm_specs::RepositorySpec;
+use ocm_specs::reference::OciReference;
+use ocm_testdata::peers::DockerRegistry;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A registry within reach.
+pub(crate) enum Peer {
+    Docker(DockerRegistry),
+    Embedded(Running),
+}
+
+impl Peer {
+    /// Every kind of registry that is there.
+    pub(crate) async fn all() -> Vec<Self> {
+        let mut all = vec![Self::embedded().await];
+        all.extend(DockerRegistry::start().await.map(Self::Docker));
+        all
+    }
+
+    pub(crate) async fn embedded() -> Self {
+        let config = RegistryConfig::new(Arc::new(MemoryStores::new()));
+        let running = Registry::bind(config, ([127, 0, 0, 1], 0).into()).await;
+        Self::Embedded(running.unwrap())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Docker(registry) => format!("http://{}", registry.host),
+            Self::Embedded(running) => format!("http://{}", running.addr),
+        }
+    }
+
+    /// What it was asked so far, where it tells.
+    pub(crate) fn requests(&self) -> Option<Requests> {
+        match self {
+            Self::Docker(_) => None,
+            Self::Embedded(running) => Some(running.requests()),
+        }
+    }
+}
+
+/// What a run of the program gave.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        self.code(0)
+    }
+
+    #[track_caller]
+    pub(crate) fn code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+/// A folder, and the registries that stand for hosts there.
+pub(crate) struct Place {
+    folder: TempDir,
+    aliases: BTreeMap<String, String>,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            aliases: BTreeMap::new(),
+        }
+    }
+
+    /// Requests for `host` go to `peer`.
+    pub(crate) fn alias(mut self, host: &str, peer: &Peer) -> Self {
+        self.aliases.insert(host.to_owned(), peer.url());
+        self
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    pub(crate) fn put(&self, path: &str, text: impl AsRef<[u8]>) {
+        std::fs::write(self.path(path), text).unwrap();
+    }
+
+    /// All files here, with their content.
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        tree(self.folder.path())
+    }
+
+    /// Runs the program here, in an environment of its own.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_in(self.folder.path(), arguments).await
+    }
+
+    /// Runs the program in another folder.
+    pub(crate) async fn run_in(&self, folder: &Path, arguments: &[&str]) -> Ran {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ocm"));
+        command.args(arguments).current_dir(folder).env_clear();
+        if arguments.first() == Some(&"transfer") || arguments.first() == Some(&"get") {
+            for (host, url) in &self.aliases {
+                command.args(["--host-alias", &format!("{host}={url}")]);
+            }
+        }
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(120), command.output());
+        let output = output.await.expect("it ends").unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// A session of the test's own, with the same way to registries.
+    pub(crate) fn session(&self) -> Arc<Session> {
+        let mut config = SessionConfig::new(self.folder.path());
+        let aliases = self.aliases.iter();
+        config.client.host_aliases = aliases
+            .map(|(host, url)| (host.clone(), url.parse().unwrap()))
+            .collect();
+        Session::new(config).unwrap()
+    }
+
+    pub(crate) async fn component(&self, repository: &str, name: &str) -> ComponentVersion {
+        let spec: RepositorySpec = repository.parse().unwrap();
+        let repository = self.session().repository(&spec, false).await.unwrap();
+        let version = repository.versions(name).await.unwrap().swap_remove(0);
+        repository.get(name, &version).await.unwrap()
+    }
+
+    /// The root manifest behind an image reference.
+    pub(crate) async fn manifest(&self, reference: &str) -> RawManifest {
+        let Artifact::Stored(stored) = self.session().artifact(reference).await.unwrap() else {
+            panic!("{reference} is not stored");
+        };
+        let digest = stored.root.digest.to_string();
+        stored.store.manifest(&digest).await.unwrap()
+    }
+
+    pub(crate) fn store(&self, reference: &str) -> Arc<dyn ContentStore> {
+        let reference: OciReference = reference.parse().unwrap();
+        self.session().oci_store(&reference).unwrap()
+    }
+}
+
+/// All files below a folder, with their content.
+pub(crate) fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_owned();
+                files.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+/// The files of a gzip-compressed tar, in its order.
+pub(crate) async fn unpacked(archive: &Bytes) -> Vec<(String, String)> {
+    let limits = ocm_content::Limits::new(Default::default());
+    let stream = futures::stream::iter([Ok(archive.clone())]);
+    let stream = ocm_content::gzip::gunzip(Box::pin(stream), &limits);
+    let chunks: Vec<Bytes> = stream.try_collect().await.unwrap();
+    let bytes = chunks.concat();
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let mut files = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        files.push((path, text));
+    }
+    files
+}

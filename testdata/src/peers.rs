@@ -1,0 +1,121 @@
+//! What tests meet that is not ours: shared vectors, and a registry that other people wrote.
+//!
+//! *Invariant*: what is not there is told and skipped, and fails the test where `OCM_REQUIRE_PEERS` is `1`.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Tells why a test is skipped.
+///
+/// # Panics
+/// Where `OCM_REQUIRE_PEERS` is `1`: nothing may be skipped there.
+#[expect(
+    clippy::print_stderr,
+    reason = "who runs the tests should know what was left out"
+)]
+pub fn skip(reason: &str) {
+    let required = std::env::var("OCM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
+    assert!(!required, "required: {reason}");
+    eprintln!("skipped: {reason}");
+}
+
+/// Is one of Debian's programs installed?
+pub fn installed(program: &str) -> bool {
+    let found = Path::new("/usr/bin").join(program).exists();
+    if !found {
+        skip(&format!("{program} is not installed"));
+    }
+    found
+}
+
+/// The path of a shared vector: below `OCM_VECTORS`, or beside the workspace.
+pub fn vector(path: &str) -> Option<PathBuf> {
+    let root = std::env::var("OCM_VECTORS").unwrap_or_else(|_| {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors").to_owned()
+    });
+    let path = Path::new(&root).join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    skip(&format!("there is no {}", path.display()));
+    None
+}
+
+/// A process of Debian's `docker-registry`, open to everybody, which ends with this value.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    process: Child,
+    /// `127.0.0.1:PORT`.
+    pub host: String,
+    // Its content goes with it.
+    _data: tempfile::TempDir,
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl DockerRegistry {
+    /// Starts one on loopback, if it is installed.
+    pub async fn start() -> Option<Self> {
+        if !installed("docker-registry") {
+            return None;
+        }
+        // Another process may take the port between our look and its start: then another port is tried.
+        for _ in 0..5 {
+            if let Some(registry) = Self::try_start().await {
+                return Some(registry);
+            }
+        }
+        panic!("docker-registry does not start");
+    }
+
+    async fn try_start() -> Option<Self> {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let host = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .to_string();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}/data}}, delete: {{enabled: true}}}}\n\
+             http:\n  addr: '{host}'\n",
+            data.path().display()
+        );
+        let path = data.path().join("config.yml");
+        std::fs::write(&path, config).expect("write the configuration");
+        let process = Command::new("/usr/bin/docker-registry")
+            .arg("serve")
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start docker-registry");
+        let mut registry = Self {
+            process,
+            host,
+            _data: data,
+        };
+        for _ in 0..500 {
+            if registry
+                .process
+                .try_wait()
+                .expect("ask for the process")
+                .is_some()
+            {
+                return None;
+            }
+            if tokio::net::TcpStream::connect(&registry.host).await.is_ok() {
+                return Some(registry);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
+    }
+}
