@@ -1,79 +1,28 @@
 //! The list spec of the design, run from a CTF directory and a registry in memory.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use ocm_content::gzip::{gunzip, gzip};
 use ocm_content::{Blob, ByteStream, Content, ContentStore, MemoryStores, RawManifest, Stores};
-use ocm_engine::{Context, Graph, Plan, RunResult, Status};
-use ocm_repository::{Session, SessionConfig};
+use ocm_engine::Status;
+use ocm_repository::Session;
 use ocm_specs::RepositorySpec;
 use ocm_specs::descriptor::ElementKind;
 use ocm_specs::media_type::{
     HELM_CHART_LAYER, HELM_CONFIG, HELM_PROVENANCE_LAYER, OCI_CONFIG, OCI_LAYER_TAR,
 };
 use ocm_specs::oci::Manifest;
-use ocm_specs::transfer::{Dialect, TransferSpec};
-use ocm_specs::yaml::{LoadOptions, Source, load};
-use ocm_transformers::lower::{lower, lower_mapping};
-use ocm_transformers::step_types;
 use serde_json::{Value as Json, json};
+
+use crate::support::{bytes, run, session, vector};
 
 const SOURCE: &str = "./test/localization-multi-component/archive";
 const TARGET: &str = "./test/localization-multi-component/archive-after-localization";
 const VALUES: &str =
     "# of the chart\nimage:\n  repository: \"old/place\" # set by the transfer\n  tag: 1.0.0\n";
 const LOCALIZED: &str = "# of the chart\nimage:\n  repository: \"ghcr.io/fabianburth/images/myimage\" # set by the transfer\n  tag: 1.0.0\n";
-
-/// A shared vector as text, or `None` with a reason printed.
-fn vector(name: &str) -> Option<String> {
-    let bytes = bytes(name)?;
-    Some(String::from_utf8(bytes.to_vec()).expect("text"))
-}
-
-/// A shared vector, or `None` with a reason printed.
-#[expect(clippy::print_stderr, reason = "a skipped test says why")]
-fn bytes(name: &str) -> Option<Bytes> {
-    let root = std::env::var("OCM_VECTORS").unwrap_or_else(|_| {
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors").to_owned()
-    });
-    let path = format!("{root}/{name}");
-    match std::fs::read(&path) {
-        Ok(bytes) => Some(bytes.into()),
-        Err(error) => {
-            let required = std::env::var("OCM_REQUIRE_PEERS").as_deref() == Ok("1");
-            assert!(!required, "{path}: {error}");
-            eprintln!("skipped: {path}: {error}");
-            None
-        }
-    }
-}
-
-/// A session in `folder`, with `registry` for ghcr.io.
-fn session(folder: &Path, registry: &MemoryStores) -> Arc<Session> {
-    let session = Session::new(SessionConfig::new(folder)).expect("a session");
-    session.register("ghcr.io", Arc::new(registry.clone()));
-    session
-}
-
-/// Lowers and runs a spec; gives the number of warnings, too.
-async fn run(session: &Arc<Session>, text: &str) -> (RunResult, usize) {
-    let source = Source::new("spec.yaml", text);
-    let document = load(&source, &LoadOptions::default()).expect("yaml");
-    let (spec, _) = TransferSpec::read(&source, &document).expect("a spec");
-    let types = step_types();
-    let lowered = match spec.dialect {
-        Dialect::Mapping => lower_mapping(spec, &types, session.as_ref()).await,
-        _ => lower(spec, &types),
-    };
-    let (spec, warnings) = lowered.expect("lowers");
-    let plan = Plan::new(Graph::link(spec).expect("links"), &step_types()).expect("plans");
-    let context = Context::new(session.limits().clone(), session.clone());
-    let result = plan.run(context, Box::new(|_| {})).await;
-    (result, warnings.findings.len())
-}
 
 async fn put(
     store: &Arc<dyn ContentStore>,
