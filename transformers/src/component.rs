@@ -301,7 +301,8 @@ impl<S: Storage> Transformer for AddComponentVersion<S> {
     type Output = Nothing;
 
     async fn run(&self, cx: StepContext, spec: Self::Spec) -> Result<Outcome<Nothing>, StepError> {
-        let descriptor = spec.descriptor.descriptor("descriptor")?;
+        let session = cx.session::<Session>()?;
+        let descriptor = spec.descriptor.descriptor(&session, "descriptor")?;
         let repository = spec.repository.open(&cx, Access::Write).await?;
         let publish = prepare(&repository, &descriptor).await?;
         Ok(Outcome::new(Nothing {}).with_publish(publish))
@@ -352,8 +353,9 @@ impl<S: Storage> Transformer for UploadComponent<S> {
         cx: StepContext,
         spec: Self::Spec,
     ) -> Result<Outcome<UploadOutput>, StepError> {
+        let session = cx.session::<Session>()?;
         let descriptor = match (&spec.component_descriptor, &spec.data) {
-            (Some(descriptor), None) => descriptor.descriptor("componentDescriptor")?,
+            (Some(descriptor), None) => descriptor.descriptor(&session, "componentDescriptor")?,
             (None, Some(data)) => decode(&cx, data).await?,
             (Some(_), Some(_)) => {
                 return Err(StepError::invalid(
@@ -364,7 +366,6 @@ impl<S: Storage> Transformer for UploadComponent<S> {
                 return Err(StepError::invalid("needs `componentDescriptor` or `data`"));
             }
         };
-        let session = cx.session::<Session>()?;
         let repository = open(&session, &spec.place.spec(), Access::Write).await?;
         let prepared = repository
             .prepare_version(&descriptor, Existing::default())

@@ -126,11 +126,18 @@ impl JsonSchema for OciRepository {
 pub struct DescriptorField(pub Json);
 
 impl DescriptorField {
-    /// The descriptor, checked; `field` is the input it came from.
+    /// The descriptor, checked; `field` is the input it came from. One that was read in this run is taken as it was read.
     ///
     /// # Errors
     /// At `field`: not a descriptor.
-    pub fn descriptor(&self, field: &str) -> Result<ComponentDescriptor, StepError> {
+    pub fn descriptor(
+        &self,
+        session: &Session,
+        field: &str,
+    ) -> Result<ComponentDescriptor, StepError> {
+        if let Some(read) = session.known().as_read(&self.0) {
+            return Ok(read);
+        }
         ComponentDescriptor::from_value(tidy_descriptor(self.0.clone()))
             .map_err(|error| StepError::at(field, Error::invalid(error.to_string())))
     }

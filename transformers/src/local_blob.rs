@@ -299,11 +299,11 @@ impl<S: Storage> Transformer for UploadLocalBlob<S> {
         spec: Self::Spec,
     ) -> Result<Outcome<UploadOutput>, StepError> {
         let content = cx.content(&spec.data).await?;
+        let session = cx.session::<Session>()?;
         let mut descriptor = spec
             .component_descriptor
-            .descriptor("componentDescriptor")?;
+            .descriptor(&session, "componentDescriptor")?;
         let old = chosen(spec.resource.as_ref(), &spec.data, descriptor.document())?.clone();
-        let session = cx.session::<Session>()?;
         let repository = open(&session, &spec.place.spec(), Access::Write).await?;
         let stored = repository
             .prepare_local_blob(descriptor.name(), ElementKind::Resource, &old, &content)

@@ -9,6 +9,7 @@ use ocm_content::{ContentStore, Copier, Limits};
 use ocm_specs::descriptor::{ComponentDescriptor, Encoded};
 use ocm_specs::json::to_sorted;
 use ocm_specs::{Digest, descriptor::Encoding};
+use serde_json::Value;
 
 /// Most bytes of descriptors that are kept as they were read: 64 MiB.
 const ORIGINALS_LIMIT: usize = 64 << 20;
@@ -25,7 +26,8 @@ pub struct Known {
 struct State {
     sizes: BTreeMap<Digest, u64>,
     present: BTreeMap<String, BTreeSet<Digest>>,
-    originals: BTreeMap<Digest, Encoded>,
+    /// Documents that were read, by their sorted form; with the bytes where these are another form.
+    originals: BTreeMap<Digest, Option<Encoded>>,
     original_bytes: usize,
 }
 
@@ -78,39 +80,42 @@ impl Known {
             .is_some_and(|digests| digests.contains(digest))
     }
 
-    /// Remembers the bytes a descriptor was read from, where writing it anew would give others.
+    /// Remembers that a descriptor was read, and the bytes it was read from where writing it anew would give others.
     pub(super) fn note_original(&self, descriptor: &ComponentDescriptor) {
         let Some(original) = descriptor.original() else {
             return;
         };
         let sorted = to_sorted(descriptor.document());
-        if original.media_type == Encoding::Json.media_type()
-            && *original.bytes == *sorted.as_bytes()
-        {
-            return;
-        }
+        let is_sorted = original.media_type == Encoding::Json.media_type()
+            && *original.bytes == *sorted.as_bytes();
+        let kept = (!is_sorted).then(|| original.clone());
         let mut state = self.lock();
-        let bytes = state.original_bytes + original.bytes.len();
-        if bytes <= ORIGINALS_LIMIT
-            && state
+        let bytes = kept.as_ref().map_or(0, |kept| kept.bytes.len());
+        if state.original_bytes + bytes <= ORIGINALS_LIMIT {
+            let before = state
                 .originals
-                .insert(Digest::sha256(sorted.as_bytes()), original.clone())
-                .is_none()
-        {
-            state.original_bytes = bytes;
+                .insert(Digest::sha256(sorted.as_bytes()), kept);
+            let before = before.flatten().map_or(0, |kept| kept.bytes.len());
+            state.original_bytes = state.original_bytes + bytes - before;
+        }
+    }
+
+    /// The descriptor that was read in this run and is exactly this document, key order aside; with the bytes it was read
+    /// from. `None` for documents that came into being some other way.
+    pub fn as_read(&self, document: &Value) -> Option<ComponentDescriptor> {
+        let key = Digest::sha256(to_sorted(document).as_bytes());
+        let original = self.lock().originals.get(&key).cloned()?;
+        match original {
+            Some(kept) => ComponentDescriptor::decode(&kept.media_type, kept.bytes).ok(),
+            None => ComponentDescriptor::from_value(document.clone()).ok(),
         }
     }
 
     /// Gives a descriptor that passed through the run as JSON the bytes back that it was read from.
     pub(super) fn restore_original(&self, descriptor: &ComponentDescriptor) -> ComponentDescriptor {
         let mut descriptor = descriptor.clone();
-        if descriptor.original().is_some() {
-            return descriptor;
-        }
-        let key = Digest::sha256(to_sorted(descriptor.document()).as_bytes());
-        let original = self.lock().originals.get(&key).cloned();
-        if let Some(original) = original
-            && let Ok(read) = ComponentDescriptor::decode(&original.media_type, original.bytes)
+        if descriptor.original().is_none()
+            && let Some(read) = self.as_read(descriptor.document())
         {
             descriptor.adopt_original(&read);
         }

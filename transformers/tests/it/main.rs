@@ -1,5 +1,6 @@
 //! Whole specs, lowered and run with the built-in step types.
 
+mod faithful;
 mod local_artifacts;
 mod seed;
 mod support;
