@@ -53,6 +53,8 @@ pub(crate) enum Style {
     Canonical,
     /// By RFC 8785, members whose value is null left out; nulls in lists stay.
     CanonicalWithoutNulls,
+    /// As Go writes it, but objects as lists of one-key objects and all numbers as doubles (`jsonNormalisation/v1`).
+    Entries,
 }
 
 pub(crate) fn write_value(out: &mut String, value: &Value, style: Style) {
@@ -81,21 +83,32 @@ pub(crate) fn write_object(out: &mut String, object: &Map<String, Value>, style:
         .filter(|(_, value)| style != Style::CanonicalWithoutNulls || !value.is_null())
         .collect();
     match style {
-        Style::Go => entries.sort_unstable_by(|a, b| a.0.cmp(b.0)),
+        Style::Go | Style::Entries => entries.sort_unstable_by(|a, b| a.0.cmp(b.0)),
         Style::Canonical | Style::CanonicalWithoutNulls => {
             entries.sort_unstable_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
         }
     }
-    out.push('{');
+    let (open, between, close) = match style {
+        Style::Entries => ("[", "},{", "]"),
+        _ => ("{", ",", "}"),
+    };
+    let wrapped = style == Style::Entries && !entries.is_empty();
+    out.push_str(open);
+    if wrapped {
+        out.push('{');
+    }
     for (index, (key, value)) in entries.into_iter().enumerate() {
         if index > 0 {
-            out.push(',');
+            out.push_str(between);
         }
         write_string(out, key, style);
         out.push(':');
         write_value(out, value, style);
     }
-    out.push('}');
+    if wrapped {
+        out.push('}');
+    }
+    out.push_str(close);
 }
 
 pub(crate) fn write_string(out: &mut String, text: &str, style: Style) {
@@ -118,7 +131,9 @@ pub(crate) fn write_string(out: &mut String, text: &str, style: Style) {
             '\t' => out.push_str("\\t"),
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' if style == Style::Go => {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}'
+                if matches!(style, Style::Go | Style::Entries) =>
+            {
                 escape(out, character);
             }
             character if (character as u32) < 0x20 => escape(out, character),
@@ -146,7 +161,7 @@ fn number_text(number: &Number, style: Style) -> String {
 /// ECMAScript's `Number::toString` (RFC 8785, 3.2.2.3). Go's encoder differs for negative zero only.
 fn double_text(value: f64, style: Style) -> String {
     if value == 0.0 {
-        let negative = style == Style::Go && value.is_sign_negative();
+        let negative = matches!(style, Style::Go | Style::Entries) && value.is_sign_negative();
         return if negative { "-0" } else { "0" }.to_owned();
     }
     let magnitude = value.abs();
@@ -202,6 +217,24 @@ mod tests {
             let value: Value = serde_json::from_str(input).expect(input);
             assert_eq!(to_sorted(&value), go, "{input}");
             assert_eq!(to_canonical(&value), canonical, "{input}");
+        }
+    }
+
+    #[test]
+    fn entry_lists() {
+        for (input, expected) in [
+            ("{}", "[]"),
+            (
+                r#"{"b":{"d":1,"c":[{}]},"a":null}"#,
+                r#"[{"a":null},{"b":[{"c":[[]]},{"d":1}]}]"#,
+            ),
+            (r#"{"k":"<&>"}"#, r#"[{"k":"\u003c\u0026\u003e"}]"#),
+            ("[12345678901234567890,1.50]", "[12345678901234567000,1.5]"),
+        ] {
+            let value: Value = serde_json::from_str(input).expect(input);
+            let mut out = String::new();
+            write_value(&mut out, &value, Style::Entries);
+            assert_eq!(out, expected, "{input}");
         }
     }
 

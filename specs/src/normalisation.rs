@@ -1,7 +1,10 @@
 //! Normalised forms: the canonical bytes of a component descriptor that digests and signatures stand on.
 //!
 //! *Invariant*: where a component version is stored, and everything else that transport may change, does not reach these
-//! bytes (formats.md 6.3). They are written directly from the document, without a copy of it.
+//! bytes (formats.md 6.3). The canonical JSON forms are written directly from the document, without a copy of it.
+
+mod entries;
+mod identities;
 
 use serde_json::{Map, Value};
 
@@ -13,6 +16,11 @@ use crate::json::{Style, field, write_object, write_string, write_value};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Normalisation {
+    /// `jsonNormalisation/v1`: follows the schema that the descriptor is stored in, in lists of one-key objects; without
+    /// sources, and resources of the same name told apart by their versions.
+    V1,
+    /// `jsonNormalisation/v2`: as v3, but resources of the same name are told apart by their versions.
+    V2,
     /// `jsonNormalisation/v3`, as the library v1 makes it: a label's `version` counts, so do nulls inside label values.
     V3,
     /// `jsonNormalisation/v4alpha1`, as the library v2 makes it: it loses a label's `version` and nulls (traps T1, T4), and
@@ -20,10 +28,28 @@ pub enum Normalisation {
     V4Alpha1,
 }
 
+/// How a canonical form is made: as today, or as some program made it that left signatures behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Variant {
+    /// As the algorithm is defined.
+    Current,
+    /// `jsonNormalisation/v1` as it was before a missing extra identity counted as null (trap T34).
+    WithoutForcedNulls,
+    /// `jsonNormalisation/v4alpha1` with what the library v2 loses: the versions of labels, nulls inside label values
+    /// (traps T1, T4).
+    Lossless,
+}
+
 impl Normalisation {
+    /// All of them, oldest first.
+    pub const ALL: [Self; 4] = [Self::V1, Self::V2, Self::V3, Self::V4Alpha1];
+
     /// The name in digest triples.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::V1 => "jsonNormalisation/v1",
+            Self::V2 => "jsonNormalisation/v2",
             Self::V3 => "jsonNormalisation/v3",
             Self::V4Alpha1 => "jsonNormalisation/v4alpha1",
         }
@@ -31,16 +57,26 @@ impl Normalisation {
 
     /// The algorithm of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::V3, Self::V4Alpha1]
+        Self::ALL
             .into_iter()
             .find(|algorithm| algorithm.as_str() == name)
     }
 
     /// The canonical bytes.
     pub fn normalise(self, descriptor: &ComponentDescriptor) -> String {
+        self.normalise_as(Variant::Current, descriptor)
+    }
+
+    /// The canonical bytes as `variant` makes them; a variant that the algorithm does not have is the current one.
+    pub fn normalise_as(self, variant: Variant, descriptor: &ComponentDescriptor) -> String {
+        if self == Self::V1 {
+            return entries::normalise(descriptor, variant != Variant::WithoutForcedNulls);
+        }
         let mut writer = Writer {
             out: String::new(),
-            algorithm: self,
+            is_lossy: self == Self::V4Alpha1 && variant != Variant::Lossless,
+            writes_empty_digests: self == Self::V4Alpha1,
+            versioned: (self == Self::V2).then(|| identities::versioned(descriptor)),
             is_first: true,
         };
         writer.component(descriptor);
@@ -50,6 +86,25 @@ impl Normalisation {
     /// The digest of the canonical bytes.
     pub fn digest(self, descriptor: &ComponentDescriptor, algorithm: Algorithm) -> Digest {
         Digest::of(algorithm, self.normalise(descriptor).as_bytes())
+    }
+
+    /// The variant whose bytes have that digest, the current one first; `None` when the descriptor is not what was hashed.
+    ///
+    /// No variant looks at less than the current one but for nulls that say nothing, so trying them lets nothing pass that
+    /// was changed since.
+    pub fn variant_of(self, descriptor: &ComponentDescriptor, digest: &Digest) -> Option<Variant> {
+        self.variants().iter().copied().find(|variant| {
+            let bytes = self.normalise_as(*variant, descriptor);
+            Digest::of(digest.algorithm(), bytes.as_bytes()) == *digest
+        })
+    }
+
+    fn variants(self) -> &'static [Variant] {
+        match self {
+            Self::V1 => &[Variant::Current, Variant::WithoutForcedNulls],
+            Self::V2 | Self::V3 => &[Variant::Current],
+            Self::V4Alpha1 => &[Variant::Current, Variant::Lossless],
+        }
     }
 }
 
@@ -69,14 +124,19 @@ enum Labels {
     All,
 }
 
-struct Writer {
+struct Writer<'a> {
     out: String,
-    algorithm: Normalisation,
+    /// Labels lose their versions and nulls.
+    is_lossy: bool,
+    /// A reference without digest gets an empty one (trap T3).
+    writes_empty_digests: bool,
+    /// For each resource, the version that its extra identity gets, if any.
+    versioned: Option<Vec<Option<&'a str>>>,
     is_first: bool,
 }
 
-impl Writer {
-    fn component(&mut self, descriptor: &ComponentDescriptor) {
+impl<'a> Writer<'a> {
+    fn component(&mut self, descriptor: &'a ComponentDescriptor) {
         self.out.push_str("{\"component\":");
         self.open('{');
         self.key("componentReferences");
@@ -118,17 +178,18 @@ impl Writer {
         self.close('}');
     }
 
-    fn elements(&mut self, descriptor: &ComponentDescriptor, kind: ElementKind) {
+    fn elements(&mut self, descriptor: &'a ComponentDescriptor, kind: ElementKind) {
         self.open('[');
-        for element in descriptor.elements(kind) {
+        for (index, element) in descriptor.elements(kind).enumerate() {
+            let versioned = self.versioned.as_ref().and_then(|list| *list.get(index)?);
             self.item();
-            self.element(element);
+            self.element(element, versioned.filter(|_| kind == ElementKind::Resource));
         }
         self.close(']');
     }
 
     /// The fields that Go's structs have, in sorted order; anything else does not reach the normalised form.
-    fn element(&mut self, element: Element<'_>) {
+    fn element(&mut self, element: Element<'_>, version: Option<&str>) {
         let kind = element.kind();
         let Some(fields) = element.value().as_object() else {
             return;
@@ -138,11 +199,10 @@ impl Writer {
             self.required(fields, "componentName");
         }
         self.digest(fields, &element);
-        if let Some(Value::Object(extra)) = field(fields, "extraIdentity")
-            && !extra.is_empty()
-        {
+        let extra = identities::extra_identity(fields, version);
+        if !extra.is_empty() {
             self.key("extraIdentity");
-            write_object(&mut self.out, extra, Style::CanonicalWithoutNulls);
+            write_object(&mut self.out, &extra, Style::CanonicalWithoutNulls);
         }
         let rule = match kind {
             ElementKind::Reference => Labels::All,
@@ -164,17 +224,13 @@ impl Writer {
 
     /// Resources without content have no digest; `none/v1` does not count as such (trap T26).
     fn digest(&mut self, fields: &Map<String, Value>, element: &Element<'_>) {
-        let has_no_content = element
-            .access_value()
-            .and_then(|access| access.get("type"))
-            .and_then(Value::as_str)
-            .is_some_and(|type_name| matches!(type_name, "none" | "None"));
+        let has_no_content = has_no_content(element);
         let digest = field(fields, "digest").and_then(Value::as_object);
         match (element.kind(), digest) {
             (ElementKind::Source, _) => {}
             (ElementKind::Resource, _) if has_no_content => {}
             (_, Some(digest)) => self.triple(digest),
-            (ElementKind::Reference, None) if self.algorithm == Normalisation::V4Alpha1 => {
+            (ElementKind::Reference, None) if self.writes_empty_digests => {
                 self.triple(&Map::new());
             }
             (_, None) => {}
@@ -210,30 +266,21 @@ impl Writer {
     }
 
     fn label(&mut self, label: &Map<String, Value>, rule: Labels) {
-        let is_v3 = self.algorithm == Normalisation::V3;
-        let style = if is_v3 {
-            Style::Canonical
-        } else {
+        let style = if self.is_lossy {
             Style::CanonicalWithoutNulls
+        } else {
+            Style::Canonical
         };
-        let keys: &[&str] = match (is_v3, rule) {
-            (true, Labels::All) => &["merge", "name", "signing", "value", "version"],
-            (true, Labels::Signing) => &["name", "signing", "value", "version"],
-            (false, _) => &["name", "signing", "value"],
+        let keys: &[&str] = match (self.is_lossy, rule) {
+            (false, Labels::All) => &["merge", "name", "signing", "value", "version"],
+            (false, Labels::Signing) => &["name", "signing", "value", "version"],
+            (true, _) => &["name", "signing", "value"],
         };
         self.open('{');
         for key in keys {
-            let Some(value) = field(label, key) else {
-                continue;
-            };
-            let is_dropped = match value {
-                Value::Null => !(is_v3 && *key == "value"),
-                // Go leaves a false flag and an empty text out.
-                Value::Bool(false) => *key == "signing",
-                Value::String(text) => text.is_empty() && *key == "version",
-                _ => false,
-            };
-            if !is_dropped {
+            if let Some(value) = label_field(label, key)
+                && !(self.is_lossy && value.is_null())
+            {
                 self.key(key);
                 write_value(&mut self.out, value, style);
             }
@@ -282,4 +329,25 @@ fn is_signing(label: &Map<String, Value>) -> bool {
         Some(Value::String(text)) => text == "true",
         _ => false,
     }
+}
+
+/// A field of a label as Go has it: a false flag, an empty version and nulls outside of the value are not there.
+fn label_field<'v>(label: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
+    let value = field(label, key)?;
+    let is_absent = match value {
+        Value::Null => key != "value",
+        Value::Bool(false) => key == "signing",
+        Value::String(text) => text.is_empty() && key == "version",
+        _ => false,
+    };
+    (!is_absent).then_some(value)
+}
+
+/// Only the exact spellings count; `none/v1` does not (trap T26).
+fn has_no_content(element: &Element<'_>) -> bool {
+    element
+        .access_value()
+        .and_then(|access| access.get("type"))
+        .and_then(Value::as_str)
+        .is_some_and(|type_name| matches!(type_name, "none" | "None"))
 }
