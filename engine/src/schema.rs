@@ -44,6 +44,9 @@ pub fn spec_schema(types: &StepTypes) -> Json {
                         "type": {"enum": names},
                         "id": {"type": "string", "pattern": "^[a-z][a-zA-Z0-9]*$"},
                         "label": {"type": "string"},
+                        "labels": true,
+                        "output": true,
+                        "outputs": true,
                         "dependsOn": {"type": "array", "items": {"type": "string"}},
                         "spec": {"type": "object"},
                     },
@@ -56,8 +59,15 @@ pub fn spec_schema(types: &StepTypes) -> Json {
     })
 }
 
+/// The name of a type's definition, the same in a pointer and in a URI: without `/`, `~` and `%`.
 fn definition(info: &StepTypeInfo) -> String {
-    info.name.replace('/', ".")
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let escape = |c: char| match c {
+        '/' => ".".to_owned(),
+        c if plain(c) || c == '.' => c.to_string(),
+        c => format!("_{:x}_", u32::from(c)),
+    };
+    info.name.chars().map(escape).collect()
 }
 
 fn branch(info: &StepTypeInfo) -> Json {
@@ -77,32 +87,36 @@ fn embed(schema: &Json, name: &str, top: bool) -> Json {
     let Json::Object(map) = schema else {
         return schema.clone();
     };
+    let part = |schema: &Json| embed(schema, name, false);
+    let field = |schema: &Json| or_expression(part(schema));
     let mut out = JsonMap::new();
     for (key, value) in map {
         let value = match (key.as_str(), value) {
-            ("$schema", _) => continue,
-            ("$ref", Json::String(target)) => {
-                Json::String(target.replacen("#/", &format!("#/$defs/{name}/"), 1))
+            // An identity would move what references are relative to.
+            ("$schema" | "$id" | "$anchor" | "$dynamicAnchor" | "$dynamicRef", _) => continue,
+            ("$ref", Json::String(target)) => match embedded(target, name) {
+                Some(target) => Json::String(target),
+                // Nothing is fetched: what is elsewhere may be anything.
+                None => continue,
+            },
+            ("properties" | "patternProperties", Json::Object(fields)) => each(fields, field),
+            ("$defs" | "definitions" | "dependentSchemas", Json::Object(parts)) => {
+                each(parts, part)
             }
-            ("properties" | "patternProperties", Json::Object(fields)) => fields
-                .iter()
-                .map(|(field, schema)| (field.clone(), or_expression(embed(schema, name, false))))
-                .collect::<JsonMap<_, _>>()
-                .into(),
-            ("$defs", Json::Object(fields)) => fields
-                .iter()
-                .map(|(field, schema)| (field.clone(), embed(schema, name, false)))
-                .collect::<JsonMap<_, _>>()
-                .into(),
-            ("items" | "additionalProperties", Json::Object(_)) => {
-                or_expression(embed(value, name, false))
+            ("items" | "additionalProperties" | "unevaluatedProperties", Json::Object(_)) => {
+                field(value)
             }
-            ("anyOf" | "oneOf" | "allOf", Json::Array(branches)) => Json::Array(
-                branches
-                    .iter()
-                    .map(|branch| embed(branch, name, false))
-                    .collect(),
-            ),
+            ("prefixItems", Json::Array(items)) => items.iter().map(field).collect(),
+            ("if" | "then" | "else", _) => part(value),
+            ("allOf" | "anyOf", Json::Array(branches)) => branches.iter().map(part).collect(),
+            // An expression may fit several branches.
+            ("oneOf", Json::Array(branches)) if !map.contains_key("anyOf") => {
+                out.insert("anyOf".to_owned(), branches.iter().map(part).collect());
+                continue;
+            }
+            ("oneOf", Json::Array(_)) => continue,
+            // What must not be cannot be told of an expression.
+            ("not" | "contains" | "minContains" | "maxContains" | "uniqueItems", _) => continue,
             _ => value.clone(),
         };
         out.insert(key.clone(), value);
@@ -111,6 +125,19 @@ fn embed(schema: &Json, name: &str, top: bool) -> Json {
         out.remove("title");
     }
     Json::Object(out)
+}
+
+fn each(schemas: &JsonMap<String, Json>, change: impl Fn(&Json) -> Json) -> Json {
+    let changed = schemas
+        .iter()
+        .map(|(name, schema)| (name.clone(), change(schema)));
+    Json::Object(changed.collect())
+}
+
+/// Where a reference within a type's schema leads in the whole.
+fn embedded(target: &str, name: &str) -> Option<String> {
+    let pointer = target.strip_prefix('#')?;
+    (pointer.is_empty() || pointer.starts_with('/')).then(|| format!("#/$defs/{name}{pointer}"))
 }
 
 fn or_expression(schema: Json) -> Json {
