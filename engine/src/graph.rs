@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ocm_specs::diagnostic::{Diagnostic, Diagnostics, Severity, did_you_mean};
 use ocm_specs::transfer::{Dialect, StepSpec, TransferSpec, Word};
-use ocm_specs::yaml::{Source, Span};
+use ocm_specs::yaml::{Node, Source, Span, Value};
 use petgraph::algo::{kosaraju_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -98,6 +98,10 @@ impl Graph {
                 Span::default(),
                 "the mapping form is lowered before it is linked",
             ));
+        }
+        spec.environment.iter_mut().for_each(whole_numbers);
+        for step in &mut spec.steps {
+            whole_numbers(&mut step.spec);
         }
         let ids = linker.ids(&spec.steps);
         let steps = linker.steps(&spec.steps, ids);
@@ -360,6 +364,26 @@ impl<'s> Linker<'s> {
             .in_step(&*steps[*first].id)
             .with_hint(hint);
         self.findings.push(finding);
+    }
+}
+
+/// Makes `1.0` the integer `1`: to the reference, which prints it so, they are the same; and a printed plan must mean what
+/// its original does.
+fn whole_numbers(node: &mut Node) {
+    /// Below, a double is the number that was meant.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match &mut node.value {
+        Value::Number(number) if number.is_f64() => {
+            let value = number.as_f64().unwrap_or(f64::NAN);
+            if value.fract() == 0.0 && value.abs() < EXACT {
+                *number = (value as i64).into();
+            }
+        }
+        Value::List(list) => list.iter_mut().for_each(whole_numbers),
+        Value::Map(map) => map
+            .values_mut()
+            .for_each(|member| whole_numbers(&mut member.node)),
+        _ => {}
     }
 }
 

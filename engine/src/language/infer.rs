@@ -325,21 +325,42 @@ impl<'a> Checker<'a> {
         field_at: (u32, u32),
         optional: bool,
     ) -> Type {
-        // A step's fields without building its type.
-        if let Kind::Variable(name) = &operand.kind
-            && !self.locals.iter().any(|(local, _)| *local == &**name)
-            && let Some(TypeRoot::Step { spec, output }) = self.scope.root(name)
-        {
-            let found = step_field_type(name, field, spec, output);
-            let found = self.recover(found, field_at);
-            return if optional { found.optional() } else { found };
+        if let Some(found) = self.of_step(operand, field, field_at, optional) {
+            return found;
         }
         let ty = self.node(operand);
         let found = ty.select(field, optional, self.source(operand));
         self.recover(found, field_at)
     }
 
+    /// The type of a step's field, if `operand` is a step; without building the step's type.
+    fn of_step(
+        &mut self,
+        operand: &Node,
+        field: &str,
+        field_at: (u32, u32),
+        optional: bool,
+    ) -> Option<Type> {
+        let Kind::Variable(name) = &operand.kind else {
+            return None;
+        };
+        if self.locals.iter().any(|(local, _)| *local == &**name) {
+            return None;
+        }
+        let TypeRoot::Step { spec, output } = self.scope.root(name)? else {
+            return None;
+        };
+        let found = step_field_type(name, field, spec, output);
+        let found = self.recover(found, field_at);
+        Some(if optional { found.optional() } else { found })
+    }
+
     fn index(&mut self, operand: &'a Node, index: &'a Node, optional: bool) -> Type {
+        if let Kind::Literal(Literal::Text(name)) = &index.kind
+            && let Some(found) = self.of_step(operand, name, (index.start, index.end), optional)
+        {
+            return found;
+        }
         let ty = self.node(operand);
         let key = self.node(index);
         let text = self.source(operand);

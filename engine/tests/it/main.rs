@@ -6,6 +6,7 @@
 mod cases;
 mod check;
 mod identity;
+mod print;
 mod random;
 mod run;
 mod schema;

@@ -37,8 +37,8 @@ impl Random {
     }
 }
 
-struct Generated {
-    text: String,
+pub(crate) struct Generated {
+    pub(crate) text: String,
     limits: LimitsConfig,
     concurrency: usize,
     on_error: OnError,
@@ -48,7 +48,7 @@ struct Generated {
 
 /// Sources, conversions, sinks and values, tied at random: tees, diamonds, once-sources, digest before upload, exclusive
 /// sinks in any order, roots that refer to each other, failures; host limit and concurrency down to one.
-fn generate(number: u64) -> Generated {
+pub(crate) fn generate(number: u64) -> Generated {
     let mut random = Random(number);
     let steps = 2 + random.below(11);
     let failing = random.one_in(3);
