@@ -117,6 +117,8 @@ pub struct StepContext {
     /// Planned readers of each output port.
     pub(crate) readers: Arc<BTreeMap<String, usize>>,
     pub(crate) warnings: Arc<Mutex<Vec<String>>>,
+    /// The key of the root that the step is going to publish.
+    pub(crate) announced: Arc<Mutex<Option<String>>>,
 }
 
 /// The part of a run that all its steps see.
@@ -137,6 +139,7 @@ impl StepContext {
             meter: Meter::new(),
             readers: Arc::default(),
             warnings: Arc::default(),
+            announced: Arc::default(),
         }
     }
 
@@ -148,6 +151,7 @@ impl StepContext {
             meter: Meter::new(),
             readers: Arc::default(),
             warnings: Arc::default(),
+            announced: Arc::default(),
             run: self.run.clone(),
         }
     }
@@ -207,6 +211,15 @@ impl StepContext {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(message.into());
+    }
+
+    /// Says which root the step is going to publish ([`crate::Publish::root`]), as soon as it knows: should it fail before
+    /// it has prepared, roots that refer to this one are not published either.
+    pub fn will_publish(&self, key: impl Into<String>) {
+        *self
+            .announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(key.into());
     }
 
     /// The step's counters.

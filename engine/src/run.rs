@@ -4,7 +4,7 @@
 //! state, no rescans. A step's future is dropped when the run ends early.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -125,6 +125,7 @@ struct Work {
     started: Instant,
     meter: Arc<Meter>,
     warnings: Arc<Mutex<Vec<String>>>,
+    announced: Arc<Mutex<Option<String>>>,
     told: u64,
 }
 
@@ -233,11 +234,12 @@ impl<'p> Runner<'p> {
             step: planned.id.clone(),
         });
         let meter = Meter::new();
-        let warnings = Arc::default();
+        let (warnings, announced) = (Arc::default(), Arc::default());
         self.steps[node].work = Some(Box::new(Work {
             started: Instant::now(),
             meter: meter.clone(),
             warnings: Arc::clone(&warnings),
+            announced: Arc::clone(&announced),
             told: 0,
         }));
         let spec = match self.evaluate(node) {
@@ -251,6 +253,7 @@ impl<'p> Runner<'p> {
             meter: meter.clone(),
             readers: planned.readers.clone(),
             warnings,
+            announced,
         };
         let future = planned.bound.step_type.run(cx, Json::clone(&spec));
         let span = tracing::info_span!(
@@ -322,6 +325,9 @@ impl<'p> Runner<'p> {
         if self.schedule.is_doomed(node) {
             // Announced as skipped when the step it depends on failed.
             self.schedule.end(node);
+            self.steps[node].work = None;
+            let key = outcome.publish.and_then(|publish| publish.key);
+            self.failed_roots.extend(key);
             return;
         }
         let id = planned.id.clone();
@@ -361,19 +367,22 @@ impl<'p> Runner<'p> {
         if !self.failures.is_empty() && self.shared.context.options.on_error == OnError::Stop {
             return false;
         }
-        let orphans: Vec<usize> = self
-            .held
-            .iter()
-            .copied()
-            .filter(|node| self.follows_a_failure(*node))
-            .collect();
-        for node in &orphans {
-            self.held.remove(node);
-            let error = Error::new(
-                ErrorKind::NotFound,
-                "what it refers to was not published in this run",
-            );
-            self.on_failed(*node, error.into());
+        let mut orphaned = false;
+        // Again until there are none: who refers to an orphan is one, too.
+        loop {
+            let orphans = self.orphans();
+            if orphans.is_empty() {
+                break;
+            }
+            orphaned = true;
+            for node in orphans {
+                self.held.remove(&node);
+                let error = Error::new(
+                    ErrorKind::NotFound,
+                    "what it refers to was not published in this run",
+                );
+                self.on_failed(node, error.into());
+            }
         }
         let mut free: Vec<usize> = self
             .held
@@ -389,7 +398,7 @@ impl<'p> Runner<'p> {
             self.held.remove(node);
         }
         self.publishable.extend(&free);
-        !free.is_empty() || !orphans.is_empty()
+        !free.is_empty() || orphaned
     }
 
     fn after(&self, node: usize) -> &[String] {
@@ -406,10 +415,17 @@ impl<'p> Runner<'p> {
             .any(|key| self.roots.get(key).is_some_and(|root| *root != node))
     }
 
-    fn follows_a_failure(&self, node: usize) -> bool {
-        self.after(node)
+    /// Held roots that refer to one which failed.
+    fn orphans(&self) -> Vec<usize> {
+        let follows_a_failure = |node: &usize| {
+            let mut after = self.after(*node).iter();
+            after.any(|key| self.failed_roots.contains(key))
+        };
+        self.held
             .iter()
-            .any(|key| self.failed_roots.contains(key))
+            .copied()
+            .filter(follows_a_failure)
+            .collect()
     }
 
     fn forget_root(&mut self, node: usize) -> Option<String> {
@@ -444,8 +460,12 @@ impl<'p> Runner<'p> {
     fn on_failed(&mut self, node: usize, error: StepError) {
         let id = self.plan.steps()[node].id.clone();
         let work = self.steps[node].work.take();
-        let (metered, took) = match work {
-            Some(work) => (work.meter.snapshot(), work.started.elapsed()),
+        let (metered, took, announced) = match work {
+            Some(work) => (
+                work.meter.snapshot(),
+                work.started.elapsed(),
+                lock(&work.announced).take(),
+            ),
             None => Default::default(),
         };
         (self.observer)(Event::Failed {
@@ -456,7 +476,7 @@ impl<'p> Runner<'p> {
         });
         self.failures.push((id.clone(), error));
         let key = self.forget_root(node);
-        self.failed_roots.extend(key);
+        self.failed_roots.extend(key.or(announced));
         for dependent in self.schedule.failed(node) {
             self.held.remove(&dependent);
             self.publishable.retain(|other| *other != dependent);
@@ -499,8 +519,7 @@ impl<'p> Runner<'p> {
         let Some(work) = &self.steps[node].work else {
             return;
         };
-        let warnings =
-            std::mem::take(&mut *work.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+        let warnings = std::mem::take(&mut *lock(&work.warnings));
         for message in warnings {
             (self.observer)(Event::Warning {
                 step: self.plan.steps()[node].id.clone(),
@@ -563,4 +582,8 @@ impl<'p> Runner<'p> {
                 .collect(),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

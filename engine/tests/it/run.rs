@@ -158,6 +158,31 @@ async fn continuing_publishes_what_is_complete_in_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_root_is_not_published_without_those_it_refers_to() {
+    // The child fails before it has prepared; no edge leads from it to its parents.
+    let text = "
+transformations:
+- {id: s, type: toy.source/v1, spec: {seed: 1, size: 64}}
+- {id: p, type: toy.sink/v1, spec: {name: parent, root: true, refersTo: [child], data: '${s.output.data}'}}
+- {id: c, type: toy.sink/v1, spec: {name: child, root: true, fail: true, data: '${s.output.data}'}}
+- {id: g, type: toy.sink/v1, spec: {name: grandparent, root: true, refersTo: [parent], data: '${s.output.data}'}}
+- {id: o, type: toy.sink/v1, spec: {name: other, root: true, refersTo: [elsewhere], data: '${s.output.data}'}}
+";
+    for concurrency in [1, 8] {
+        let seen = run(
+            text,
+            Limits::new(LimitsConfig::default()),
+            options(concurrency, OnError::Continue),
+        )
+        .await;
+        assert_eq!(seen.result.status, Status::Partial);
+        assert_eq!(*seen.world.published.lock().unwrap(), ["other"]);
+        let failed: Vec<_> = seen.result.failures.iter().map(|(id, _)| &**id).collect();
+        assert_eq!(failed, ["c", "p", "g"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn roots_are_published_after_those_they_refer_to() {
     // No edge says so: `parent` stands first and is prepared first.
     let text = "

@@ -293,6 +293,9 @@ impl Transformer for ToySink {
         let _ = spec.after;
         let _work = AtWork::enter(&self.0);
         assert!(!spec.panic, "a toy that panics");
+        if spec.root {
+            cx.will_publish(&spec.name);
+        }
         let Content::Blob(mut blob) = cx.content(&spec.data).await? else {
             return Err(StepError::invalid("toys know blobs only"));
         };
