@@ -9,8 +9,8 @@ use ocm_engine::{
     ContentRef, Effect, Lineage, Outcome, Publish, StepContext, StepError, Transformer,
 };
 use ocm_repository::{ComponentVersion, Existing, Repository, Session};
-use ocm_specs::RepositorySpec;
 use ocm_specs::descriptor::{ComponentDescriptor, Encoding};
+use ocm_specs::{Digest, RepositorySpec};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -304,7 +304,7 @@ impl<S: Storage> Transformer for AddComponentVersion<S> {
         let session = cx.session::<Session>()?;
         let descriptor = spec.descriptor.descriptor(&session, "descriptor")?;
         let repository = spec.repository.open(&cx, Access::Write).await?;
-        let publish = prepare(&repository, &descriptor).await?;
+        let (_, publish) = prepare(&cx, &repository, &descriptor).await?;
         Ok(Outcome::new(Nothing {}).with_publish(publish))
     }
 }
@@ -367,15 +367,13 @@ impl<S: Storage> Transformer for UploadComponent<S> {
             }
         };
         let repository = open(&session, &spec.place.spec(), Access::Write).await?;
-        let prepared = repository
-            .prepare_version(&descriptor, Existing::default())
-            .await?;
+        let (digest, publish) = prepare(&cx, &repository, &descriptor).await?;
         let output = UploadOutput {
             name: descriptor.name().to_owned(),
             version: descriptor.version().to_owned(),
-            digest: prepared.root().digest.to_string(),
+            digest: digest.to_string(),
         };
-        Ok(Outcome::new(output).with_publish(publish(&repository, &descriptor, prepared)))
+        Ok(Outcome::new(output).with_publish(publish))
     }
 }
 
@@ -391,30 +389,38 @@ async fn decode(cx: &StepContext, data: &ContentRef) -> Result<ComponentDescript
         .map_err(|error| at(Error::invalid(error.to_string())))
 }
 
+/// Brings everything there but the tag; gives the digest of the root manifest and what makes it visible.
+///
+/// A component version is a root: it becomes visible after those it references.
 async fn prepare(
+    cx: &StepContext,
     repository: &Repository,
     descriptor: &ComponentDescriptor,
-) -> Result<Publish, StepError> {
+) -> Result<(Digest, Publish), StepError> {
+    let key = root_key(repository, descriptor.name(), descriptor.version())?;
+    cx.will_publish(&key);
     let prepared = repository
         .prepare_version(descriptor, Existing::default())
         .await?;
-    Ok(publish(repository, descriptor, prepared))
-}
-
-/// A component version is a root: it becomes visible after those it references.
-fn publish(
-    repository: &Repository,
-    descriptor: &ComponentDescriptor,
-    prepared: ocm_repository::PreparedVersion,
-) -> Publish {
-    let key = |name: &str, version: &str| format!("{}//{name}:{version}", repository.location());
+    let digest = prepared.root().digest;
     let after = descriptor
         .references()
-        .filter_map(|reference| Some(key(reference.component_name()?, reference.version())))
+        .filter_map(|reference| {
+            // A name that is none can't be one of this run.
+            root_key(repository, reference.component_name()?, reference.version()).ok()
+        })
         .collect();
-    Publish::new(move || async move {
+    let publish = Publish::new(move || async move {
         prepared.publish().await?;
         Ok(())
-    })
-    .root(key(descriptor.name(), descriptor.version()), after)
+    });
+    Ok((digest, publish.root(key, after)))
+}
+
+/// What becomes visible with a component version: by the place where it really lies, however the repository is spelled.
+fn root_key(repository: &Repository, component: &str, version: &str) -> Result<String, Error> {
+    Ok(format!(
+        "{}:{version}",
+        repository.store(component)?.location()
+    ))
 }

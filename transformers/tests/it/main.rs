@@ -2,5 +2,6 @@
 
 mod faithful;
 mod local_artifacts;
+mod order;
 mod seed;
 mod support;
