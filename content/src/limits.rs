@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -51,8 +52,8 @@ pub struct LimitsConfig {
     pub window: u64,
     /// Bytes in temporary files at most, all together.
     pub spool: u64,
-    /// Where temporary files go; `None` for the system's place.
-    pub temp_folder: Option<std::path::PathBuf>,
+    /// Where temporary files go; without one, what needs a temporary file fails.
+    pub temp_folder: Option<PathBuf>,
 }
 
 impl Default for LimitsConfig {
@@ -114,6 +115,17 @@ impl Limits {
     /// The numbers.
     pub fn config(&self) -> &LimitsConfig {
         &self.config
+    }
+
+    /// Where temporary files go.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] when the run was given no such folder.
+    pub fn temp_folder(&self) -> Result<&Path> {
+        self.config
+            .temp_folder
+            .as_deref()
+            .ok_or_else(|| Error::unsupported("no folder for temporary files is set"))
     }
 
     /// Takes one transfer slot on each of `hosts`, all at once: waits with none until all are free.

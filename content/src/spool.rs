@@ -111,9 +111,8 @@ pub(crate) struct TempFile {
 
 impl TempFile {
     pub(crate) async fn create(limits: &Arc<Limits>) -> Result<Self> {
-        let folder = limits.config().temp_folder.clone();
+        let folder = limits.temp_folder()?.to_owned();
         let file = blocking(move || {
-            let folder = folder.unwrap_or_else(std::env::temp_dir);
             tempfile::tempfile_in(&folder).map_err(|error| {
                 crate::Error::io(
                     format!("create a temporary file in {}", folder.display()),
@@ -259,6 +258,7 @@ mod tests {
         Limits::new(LimitsConfig {
             window,
             spool,
+            temp_folder: Some(std::env::temp_dir()),
             ..LimitsConfig::default()
         })
     }
@@ -329,6 +329,7 @@ mod tests {
     async fn reading_from_a_host_takes_a_slot_and_gives_it_back() {
         let limits = Limits::new(LimitsConfig {
             transfers_per_host: 1,
+            temp_folder: Some(std::env::temp_dir()),
             ..LimitsConfig::default()
         });
         let blob = Blob::new("x/y", Arc::new(Remote(limits.clone())));

@@ -149,6 +149,7 @@ mod tests {
     fn limits() -> Arc<Limits> {
         Limits::new(LimitsConfig {
             cpu: 1,
+            temp_folder: Some(std::env::temp_dir()),
             ..LimitsConfig::default()
         })
     }

@@ -16,6 +16,7 @@ use serde_json::Value as Json;
 pub(crate) fn surroundings(id: &str) -> StepContext {
     let limits = Limits::new(LimitsConfig {
         cpu: 1,
+        temp_folder: Some(std::env::temp_dir()),
         ..LimitsConfig::default()
     });
     StepContext::alone(Context::new(limits, Arc::new(())), id)

@@ -15,7 +15,10 @@ use crate::store::Stores;
 use crate::tarball::TarWriter;
 
 fn limits() -> Arc<Limits> {
-    Limits::new(LimitsConfig::default())
+    Limits::new(LimitsConfig {
+        temp_folder: Some(std::env::temp_dir()),
+        ..LimitsConfig::default()
+    })
 }
 
 /// The vectors shared by all crates; `None`, with a reason, where they are not at hand.
@@ -363,6 +366,7 @@ async fn hostile_archives_are_refused() {
     let bomb = compressed(tar(&[("blobs/zeros", &vec![0; 8 << 20])])).await;
     let small = Limits::new(LimitsConfig {
         spool: 1 << 20,
+        temp_folder: Some(std::env::temp_dir()),
         ..LimitsConfig::default()
     });
     let error = open_archive(&toy(&bomb, Access::Once), &small)

@@ -85,6 +85,7 @@ fn limits(window: u64, spool: u64) -> Arc<Limits> {
     Limits::new(LimitsConfig {
         window,
         spool,
+        temp_folder: Some(std::env::temp_dir()),
         ..LimitsConfig::default()
     })
 }
@@ -259,6 +260,7 @@ async fn two_tees_in_opposite_order_with_one_slot_do_not_block() {
     let limits = Limits::new(LimitsConfig {
         window: 20_000,
         transfers_per_host: 1,
+        temp_folder: Some(std::env::temp_dir()),
         ..LimitsConfig::default()
     });
     let host = [Host::new("one.example")];

@@ -311,8 +311,7 @@ impl Walk {
     fn open(path: &Path, gzip: bool, limits: Arc<Limits>) -> Result<Self> {
         let file = File::open(path).map_err(|error| os("open", path, &error))?;
         let medium = if gzip {
-            let folder = limits.config().temp_folder.clone();
-            let folder = folder.unwrap_or_else(std::env::temp_dir);
+            let folder = limits.temp_folder()?.to_owned();
             let spool = tempfile::tempfile_in(&folder)
                 .map_err(|error| os("create a temporary file in", &folder, &error))?;
             Medium::Gzip {

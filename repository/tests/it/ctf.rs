@@ -23,7 +23,10 @@ const HELLO: &str = "component-descriptors/github.com/acme.org/helloworld";
 pub(crate) fn options(access: Access) -> CtfOptions {
     CtfOptions {
         access,
-        limits: Limits::new(LimitsConfig::default()),
+        limits: Limits::new(LimitsConfig {
+            temp_folder: Some(std::env::temp_dir()),
+            ..LimitsConfig::default()
+        }),
     }
 }
 

@@ -21,7 +21,10 @@ use serde_json::{Value, json};
 const COMPONENT: &str = "acme.org/app";
 
 fn known() -> Arc<Known> {
-    let limits = Limits::new(LimitsConfig::default());
+    let limits = Limits::new(LimitsConfig {
+        temp_folder: Some(std::env::temp_dir()),
+        ..LimitsConfig::default()
+    });
     Known::new(Copier::new(limits.clone(), Locations::new()), limits)
 }
 

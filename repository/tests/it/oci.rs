@@ -36,7 +36,10 @@ fn config() -> ClientConfig {
 }
 
 fn client(config: ClientConfig, credentials: impl CredentialSource + 'static) -> Client {
-    let limits = Limits::new(LimitsConfig::default());
+    let limits = Limits::new(LimitsConfig {
+        temp_folder: Some(std::env::temp_dir()),
+        ..LimitsConfig::default()
+    });
     Client::new(config, Arc::new(credentials), limits).expect("a client")
 }
 
