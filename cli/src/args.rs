@@ -24,6 +24,7 @@ const NOUNS: [&str; 11] = [
     name = "ocm",
     version,
     disable_help_subcommand = true,
+    after_long_help = crate::error::exit_codes_help(),
     max_term_width = 110
 )]
 pub(crate) struct Cli {

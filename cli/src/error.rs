@@ -6,10 +6,22 @@ use ocm_content::{Error, ErrorKind};
 use ocm_engine::StepError;
 use ocm_specs::diagnostic::Diagnostics;
 
-/// Exit codes, documented in README.md and stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum ExitCode {
+macro_rules! exit_codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal,)+) => {
+        /// Exit codes, stable. This list is the only one: `ocm --help` prints it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(crate) enum ExitCode {
+            $($(#[doc = $doc])+ $name = $code,)+
+        }
+
+        /// Every exit code but 0, with what it means.
+        pub(crate) const EXIT_CODES: &[(ExitCode, &str)] =
+            &[$((ExitCode::$name, concat!($($doc),+)),)+];
+    };
+}
+
+exit_codes! {
     /// Any failure that has no code of its own (disk full, a fault of this program).
     Failure = 1,
     /// The command line makes no sense.
@@ -26,12 +38,21 @@ pub(crate) enum ExitCode {
     Unavailable = 7,
     /// Something else is there already.
     Conflict = 8,
-    /// Partly done.
+    /// A difference was found.
+    Difference = 9,
+    /// Partly done; running it again goes on.
     Partial = 10,
     /// Interrupted by SIGINT.
     Interrupted = 130,
     /// Ended by SIGTERM.
     Terminated = 143,
+}
+
+/// The exit codes as `ocm --help` lists them.
+pub(crate) fn exit_codes_help() -> String {
+    let line = |(code, doc): &(ExitCode, &str)| format!("  {:>3}  {}\n", *code as u8, doc.trim());
+    let lines: String = EXIT_CODES.iter().map(line).collect();
+    format!("Exit codes:\n    0  All is well.\n{lines}")
 }
 
 /// What ends a command.
