@@ -6,10 +6,12 @@ use std::sync::Arc;
 use ocm_repository::credentials::{
     Chain, Consumers, CredentialSource, DockerConfig, DockerConfigAt, Helpers,
 };
+use ocm_repository::oci::ClientConfig;
 use ocm_specs::yaml::{self, LoadOptions, Source};
 use serde_json::Value as Json;
 
 use crate::error::{CliError, ExitCode};
+use crate::http;
 use crate::ui::Ui;
 
 /// The configuration of a command.
@@ -72,7 +74,18 @@ impl Config {
         Ok(Arc::new(Chain(sources)))
     }
 
-    /// Host aliases of `host.alias.config.ocm.software` entries: `aliases: {HOST: URL}`.
+    /// How to wait and try again, as `http.config.ocm.software` entries say; a later one wins.
+    pub(crate) fn http(&self, client: &mut ClientConfig) -> Result<(), CliError> {
+        for entry in self.documents.iter().flat_map(entries) {
+            let kind = entry.get("type").and_then(Json::as_str).unwrap_or_default();
+            if kind.split('/').next() == Some(http::TYPE) {
+                http::apply(entry, client)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Host aliases of `hostalias.config.ocm.software` entries: `aliases: {HOST: URL}`.
     pub(crate) fn host_aliases(&self) -> Vec<String> {
         let mut aliases = Vec::new();
         for entry in self.documents.iter().flat_map(entries) {

@@ -15,6 +15,8 @@ use crate::error::CliError;
 pub(crate) struct Environment {
     variables: BTreeMap<String, String>,
     pub(crate) working_directory: PathBuf,
+    /// Where temporary files go.
+    pub(crate) temp_folder: PathBuf,
 }
 
 /// Variables that mean something to this program.
@@ -49,6 +51,7 @@ impl Environment {
         Self {
             variables,
             working_directory: std::env::current_dir().unwrap_or_default(),
+            temp_folder: std::env::temp_dir(),
         }
     }
 

@@ -6,6 +6,7 @@ mod config;
 mod environment;
 mod error;
 mod graph_output;
+mod http;
 mod progress;
 mod report;
 mod ui;

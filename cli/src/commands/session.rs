@@ -29,6 +29,7 @@ pub(crate) fn open(ui: &Ui, options: SessionOptions) -> Result<Arc<Session>, Cli
         .environment
         .client_config(&ui.global, &config.host_aliases())?;
     client.host_aliases.extend(options.aliases);
+    config.http(&mut client)?;
     let limits = limits(ui);
     Ok(Session::new(SessionConfig {
         working_directory: ui.working_directory(),
@@ -50,7 +51,7 @@ pub(crate) fn limits(ui: &Ui) -> LimitsConfig {
         .global
         .temp_folder
         .clone()
-        .unwrap_or_else(std::env::temp_dir);
+        .unwrap_or_else(|| ui.environment.temp_folder.clone());
     LimitsConfig {
         temp_folder: Some(temp_folder),
         ..LimitsConfig::default()
