@@ -7,5 +7,6 @@ mod dry_run;
 mod example;
 mod fan_out;
 mod graphs;
+mod invariants;
 mod output;
 mod place;
