@@ -9,5 +9,6 @@ mod identity;
 mod print;
 mod random;
 mod run;
+mod scale;
 mod schema;
 mod toys;
