@@ -3,5 +3,6 @@
 mod faithful;
 mod local_artifacts;
 mod order;
+mod requests;
 mod seed;
 mod support;
