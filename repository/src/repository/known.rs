@@ -10,6 +10,12 @@ use ocm_specs::descriptor::{ComponentDescriptor, Encoded};
 use ocm_specs::json::to_sorted;
 use ocm_specs::{Digest, descriptor::Encoding};
 use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::read::Parts;
+
+/// Bytes of descriptors after which component versions that were read are forgotten, and read anew: 16 MiB.
+const VERSIONS_LIMIT: usize = 16 << 20;
 
 /// Most bytes of descriptors that are kept as they were read: 64 MiB.
 const ORIGINALS_LIMIT: usize = 64 << 20;
@@ -29,6 +35,9 @@ struct State {
     /// Documents that were read, by their sorted form; with the bytes where these are another form.
     originals: BTreeMap<Digest, Option<Encoded>>,
     original_bytes: usize,
+    /// By the store's location and the digest of the root.
+    versions: BTreeMap<(String, Digest), Arc<OnceCell<Arc<Parts>>>>,
+    version_bytes: usize,
 }
 
 impl Known {
@@ -78,6 +87,27 @@ impl Known {
             .present
             .get(&store.location())
             .is_some_and(|digests| digests.contains(digest))
+    }
+
+    /// Where the parts of a component version are, or are put by the first to read them. Who waits for another's reading
+    /// takes over when that one fails or is dropped.
+    pub(super) fn version(
+        &self,
+        store: &dyn ContentStore,
+        root: &Digest,
+    ) -> Arc<OnceCell<Arc<Parts>>> {
+        let key = (store.location(), root.clone());
+        self.lock().versions.entry(key).or_default().clone()
+    }
+
+    /// A component version was read whose descriptor has that many bytes.
+    pub(super) fn count_version(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.version_bytes += bytes;
+        if state.version_bytes > VERSIONS_LIMIT {
+            state.versions.clear();
+            state.version_bytes = 0;
+        }
     }
 
     /// Remembers that a descriptor was read, and the bytes it was read from where writing it anew would give others.

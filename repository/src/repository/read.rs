@@ -33,6 +33,13 @@ pub struct ComponentVersion {
     /// The repository it was read from.
     pub repository: Repository,
     store: Arc<dyn ContentStore>,
+    parts: Arc<Parts>,
+}
+
+/// What hangs below a root manifest.
+#[derive(Debug)]
+pub(super) struct Parts {
+    descriptor: ComponentDescriptor,
     layers: Vec<Descriptor>,
     /// Artifacts beside the component's manifest, in the index form.
     artifacts: Vec<Descriptor>,
@@ -114,6 +121,29 @@ impl Repository {
         version: &str,
         root: RawManifest,
     ) -> Result<ComponentVersion> {
+        // Steps that read several contents of one version ask for it each: what hangs below the root is read once.
+        let cell = self.0.known.version(store.as_ref(), &root.digest);
+        let parts = cell
+            .get_or_try_init(|| async {
+                let parts = self.read_parts(&store, &root).await?;
+                let original = parts.descriptor.original();
+                let bytes = original.map_or(0, |original| original.bytes.len());
+                self.0.known.count_version(bytes);
+                Ok::<_, Error>(Arc::new(parts))
+            })
+            .await?
+            .clone();
+        check_names(&parts.descriptor, component, version)?;
+        Ok(ComponentVersion {
+            descriptor: parts.descriptor.clone(),
+            root,
+            repository: self.clone(),
+            store,
+            parts,
+        })
+    }
+
+    async fn read_parts(&self, store: &Arc<dyn ContentStore>, root: &RawManifest) -> Result<Parts> {
         let document = root.parse()?;
         let (manifest, artifacts) = if is_index(&root.media_type) {
             let (own, artifacts) = split_index(&document)?;
@@ -125,17 +155,13 @@ impl Repository {
             (document, Vec::new())
         };
         let descriptor = read_descriptor(store.as_ref(), &manifest).await?;
-        check_names(&descriptor, component, version)?;
         let layers = manifest.layers.unwrap_or_default();
         for link in layers.iter().chain(&artifacts) {
             self.0.known.note_size(&link.digest, link.size);
         }
         self.0.known.note_original(&descriptor);
-        Ok(ComponentVersion {
+        Ok(Parts {
             descriptor,
-            root,
-            repository: self.clone(),
-            store,
             layers,
             artifacts,
         })
@@ -212,8 +238,12 @@ impl ComponentVersion {
     }
 
     fn one_content(&self, digest: &Digest, media_type: Option<&str>) -> Result<Content> {
-        let artifact = self.artifacts.iter().find(|link| link.digest == *digest);
-        let is_layer = self.layers.iter().any(|link| link.digest == *digest);
+        let artifact = self
+            .parts
+            .artifacts
+            .iter()
+            .find(|link| link.digest == *digest);
+        let is_layer = self.parts.layers.iter().any(|link| link.digest == *digest);
         match artifact {
             Some(_) if is_layer => Err(Error::invalid(format!(
                 "local reference {digest} names both a layer and an artifact"
@@ -231,6 +261,7 @@ impl ComponentVersion {
     /// The layer of that digest. Layers that share one have the same bytes, so the first will do.
     fn layer(&self, digest: &Digest, media_type: Option<&str>) -> Result<Blob> {
         let link = self
+            .parts
             .layers
             .iter()
             .find(|link| link.digest == *digest)
