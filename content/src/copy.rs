@@ -724,6 +724,16 @@ pub(crate) async fn read_manifest(
         ))
         .context(fact()));
     }
+    // What comes after it believes the link: manifests that name it repeat the size.
+    if raw.bytes.len() as u64 != link.size {
+        return Err(Error::mismatch(format!(
+            "manifest {} has {} bytes, the link to it says {}",
+            link.digest,
+            raw.bytes.len(),
+            link.size
+        ))
+        .context(fact()));
+    }
     raw.digest = link.digest.clone();
     if !media_type::is_manifest(&raw.media_type) {
         raw.media_type = link.media_type.clone();

@@ -500,3 +500,24 @@ async fn deep_and_wide_artifacts_are_refused() {
     let error = bench.copier.prepare(&artifact, &bench.target, None).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Limit);
 }
+
+#[tokio::test]
+async fn a_link_that_lies_about_the_size_is_refused() {
+    let bench = bench();
+    let one = image(bench.from.as_ref(), "one", None).await;
+    let mut lying = one.clone();
+    lying.size += 1;
+    let index = put(
+        bench.from.as_ref(),
+        Manifest::index(vec![lying.clone()]),
+        None,
+    )
+    .await;
+    for root in [lying, index] {
+        let artifact = stored(&bench, &root, "1");
+        let refused = bench.copier.copy(&artifact, &bench.target, Some("1")).await;
+        let error = refused.expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+        assert!(bench.to.tags().await.unwrap_or_default().is_empty());
+    }
+}

@@ -248,6 +248,8 @@ impl Repository {
         }
         let media_type = content_type(&answer.headers).filter(|media_type| is_manifest(media_type));
         let size = answer.header("content-length").and_then(number);
+        // Some proxies take the length of the body away with the body.
+        let size = size.filter(|size| *size > 0);
         match (asked.or(announced), media_type, size) {
             (Some(digest), Some(media_type), Some(size)) => {
                 Ok(Descriptor::new(media_type, digest, size))
