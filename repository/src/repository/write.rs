@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use ocm_content::{Blob, Content, ContentStore, Error, ErrorKind, RawManifest, Result};
+use ocm_content::{Blob, Content, ContentStore, Error, ErrorKind, Limits, RawManifest, Result};
 use ocm_specs::access::{Access, local_blob};
 use ocm_specs::descriptor::{
     ComponentDescriptor, DigestSpec, Element, ElementKind, updated_digest,
@@ -106,8 +106,14 @@ impl Repository {
                     self.0
                         .known
                         .note_present(store.as_ref(), &root.digest, root.size);
-                    let digest =
-                        stored_digest(store.as_ref(), &view, &root, &root.media_type).await?;
+                    let digest = stored_digest(
+                        store.as_ref(),
+                        self.0.known.limits(),
+                        &view,
+                        &root,
+                        &root.media_type,
+                    )
+                    .await?;
                     Ok(updated(&view, &root.digest, &root.media_type, digest))
                 }
             }
@@ -137,7 +143,14 @@ impl Repository {
         self.0
             .known
             .note_present(store.as_ref(), &pushed.digest, pushed.size);
-        let digest = stored_digest(store.as_ref(), element, &pushed, media_type).await?;
+        let digest = stored_digest(
+            store.as_ref(),
+            self.0.known.limits(),
+            element,
+            &pushed,
+            media_type,
+        )
+        .await?;
         Ok(updated(element, &pushed.digest, media_type, digest))
     }
 
@@ -520,6 +533,7 @@ fn reference_name(element: &Element<'_>) -> Option<String> {
 /// The digest triple of an element whose content is now `content` in `store`.
 async fn stored_digest(
     store: &dyn ContentStore,
+    limits: &Arc<Limits>,
     element: &Element<'_>,
     content: &Descriptor,
     media_type: &str,
@@ -536,7 +550,9 @@ async fn stored_digest(
         let manifest = store.manifest(&content.digest.to_string()).await?;
         Digest::of(algorithm, &manifest.bytes)
     } else {
-        hash(&store.fetch(content), algorithm).await?
+        let blob = store.fetch(content);
+        let _slots = limits.transfer(&blob.hosts()).await;
+        hash(&blob, algorithm).await?
     };
     Ok(Some(updated_digest(old.as_ref(), &value, is_root)))
 }
