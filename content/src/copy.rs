@@ -113,6 +113,12 @@ impl Copier {
     /// # Errors
     /// [`ErrorKind::Limit`] for artifacts beyond the constants of this module, [`ErrorKind::Invalid`] for malformed ones,
     /// besides what the stores give.
+    #[tracing::instrument(
+        name = "copy",
+        level = "debug",
+        skip_all,
+        fields(root = ?artifact.root().map(|root| root.digest.short()), to = target.location())
+    )]
     pub async fn prepare(
         &self,
         artifact: &Artifact,
@@ -191,6 +197,12 @@ impl Copier {
         Ok(prepared)
     }
 
+    #[tracing::instrument(
+        name = "push",
+        level = "debug",
+        skip_all,
+        fields(digest = ?blob.digest.as_ref().map(Digest::short), to = target.location())
+    )]
     async fn push_blob(
         &self,
         blob: &Blob,

@@ -149,6 +149,7 @@ impl Directory {
     /// Makes a change visible, together with those that other tasks ask for at the same time.
     ///
     /// A caller that goes away while it waits takes its change back, unless that is being made right now.
+    #[tracing::instrument(level = "debug", skip_all, fields(archive = %self.root.display()))]
     pub(super) async fn commit(self: &Arc<Self>, change: Change) -> Result<()> {
         loop {
             let (done, mut result) = oneshot::channel();

@@ -419,6 +419,7 @@ impl Inner {
     }
 
     /// Sends a request once, or twice when the first answer asks for (other) credentials.
+    #[tracing::instrument(name = "request", level = "debug", skip_all, fields(method = %call.method, doing = call.doing))]
     pub(super) async fn attempt(&self, call: &Call, body: Payload) -> Result<Reply, Failure> {
         let mut body = Some(body);
         let mut scopes = call.scopes.clone();
@@ -440,6 +441,7 @@ impl Inner {
             let header = authorization.as_ref().map(|found| found.header.clone());
             let mut response = self.transmit(call, header, payload).await?;
             let is_own = response.url().origin() == call.url.origin();
+            tracing::debug!(status = response.status().as_u16(), "answered");
             if response.status() != StatusCode::UNAUTHORIZED || !is_own {
                 return Ok(Reply {
                     response,

@@ -98,6 +98,7 @@ impl Repository {
     ///
     /// # Errors
     /// What listing repositories gives; many registries do not allow it.
+    #[tracing::instrument(level = "debug", skip_all, fields(repository = self.location()))]
     pub async fn components(&self) -> Result<Vec<String>> {
         let start = format!("{}/", self.below(COMPONENT_DESCRIPTORS));
         let repositories = self.0.stores.repositories().await?;
@@ -130,6 +131,7 @@ impl Repository {
     ///
     /// # Errors
     /// What reading tags and manifests gives.
+    #[tracing::instrument(level = "debug", skip_all, fields(repository = self.location(), component))]
     pub async fn all_versions(&self, component: &str) -> Result<Vec<String>> {
         let store = self.store(component)?;
         let tags = match store.tags().await {

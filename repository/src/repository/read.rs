@@ -51,6 +51,7 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is none, [`ErrorKind::Mismatch`] when something else lies in its place,
     /// [`ErrorKind::Invalid`] when it is malformed, besides what the store gives.
+    #[tracing::instrument(level = "debug", skip_all, fields(repository = self.location(), component, version))]
     pub async fn get(&self, component: &str, version: &str) -> Result<ComponentVersion> {
         let found = async {
             let store = self.store(component)?;
@@ -66,6 +67,7 @@ impl Repository {
     ///
     /// # Errors
     /// Those of [`Self::get`]; [`ErrorKind::Mismatch`] when the tag names another manifest.
+    #[tracing::instrument(level = "debug", skip_all, fields(repository = self.location(), component, %digest))]
     pub async fn get_pinned(
         &self,
         component: &str,
@@ -98,6 +100,7 @@ impl Repository {
     ///
     /// # Errors
     /// Those of [`Self::get`] but [`ErrorKind::NotFound`] of the version itself.
+    #[tracing::instrument(level = "debug", skip_all, fields(repository = self.location(), component, version))]
     pub async fn find(&self, component: &str, version: &str) -> Result<Option<ComponentVersion>> {
         let found = async {
             let store = self.store(component)?;

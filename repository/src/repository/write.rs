@@ -82,6 +82,7 @@ impl Repository {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] for an element that is none, besides what reading and storing give.
+    #[tracing::instrument(level = "debug", skip_all, fields(repository = self.location(), component))]
     pub async fn prepare_local_blob(
         &self,
         component: &str,
@@ -185,6 +186,7 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::NotFound`] when local content is missing, [`ErrorKind::Conflict`] when another version is there and
     /// `existing` does not allow to replace it, besides what the store gives.
+    #[tracing::instrument(level = "debug", skip_all, fields(repository = self.location(), component = descriptor.name(), version = descriptor.version()))]
     pub async fn prepare_version(
         &self,
         descriptor: &ComponentDescriptor,
@@ -366,6 +368,7 @@ impl PreparedVersion {
     ///
     /// # Errors
     /// What the store gives. A store that lost descriptor or config since they were pushed gets them once more.
+    #[tracing::instrument(level = "debug", skip_all, fields(repository = self.repository.location(), component = self.component, version = self.version))]
     pub async fn publish(&self) -> Result<Published> {
         self.publish_unnamed()
             .await
