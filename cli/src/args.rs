@@ -214,7 +214,7 @@ pub(crate) enum SchemaName {
 
 #[derive(Debug, Args)]
 pub(crate) struct GetComponentVersion {
-    /// REPOSITORY//COMPONENT[:VERSION][@DIGEST]
+    /// `REPOSITORY//COMPONENT[:VERSION][@DIGEST]`
     pub(crate) reference: String,
     /// Format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
