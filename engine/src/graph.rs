@@ -217,7 +217,7 @@ impl<'s> Linker<'s> {
             let unclosed = reading.unclosed.into_iter();
             self.findings.extend(unclosed.map(|note| Diagnostic {
                 severity: Severity::Warning,
-                code: Some("W105"),
+                code: Some("W107"),
                 ..in_step(note, &id)
             }));
             let document = reading.document;

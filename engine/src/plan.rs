@@ -308,7 +308,7 @@ impl Planner<'_> {
                 for placed in site.template.expressions() {
                     for (at, message) in aliases.ambiguous(&placed.expression) {
                         let span = site.place(Some(source), placed, &at);
-                        let finding = Diagnostic::warning("W104", span, message);
+                        let finding = Diagnostic::warning("W106", span, message);
                         self.findings.push(finding.in_step(&*step.id));
                     }
                 }

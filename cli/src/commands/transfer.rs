@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ocm_content::{Limits, Referrers};
-use ocm_engine::{Context, Event, Graph, OnError, Plan, RunOptions, RunResult, Status, StepTypes};
+use ocm_engine::{Context, Event, OnError, Plan, RunOptions, RunResult, Status, StepTypes};
 use ocm_registry::{Registry, RegistryConfig, Running};
 use ocm_repository::Session;
 use ocm_repository::ctf::{Access, Ctf, CtfOptions};
@@ -160,7 +160,7 @@ async fn plan(
     note_warnings(&warnings, ui);
     let (spec, warnings) = to_native(spec, types, session).await?;
     note_warnings(&warnings, ui);
-    let plan = Plan::new(Graph::link(spec)?, types)?;
+    let plan = Plan::link(spec, types)?;
     note_warnings(plan.warnings(), ui);
     Ok(plan)
 }

@@ -325,7 +325,7 @@ transformations:
         r#"
 toys.yaml:5:18: step `a`: spec.value: an expression cannot stand within another one
   hint: close the first one with `}`, or leave out the marks of the second: names need none within an expression
-toys.yaml:6:13: warning W105: step `a`: spec.second: `${` is not closed: it is taken as plain text
+toys.yaml:6:13: warning W107: step `a`: spec.second: `${` is not closed: it is taken as plain text
   hint: close it with `}`; put the value in quotes if YAML ends it early
 "#,
     ),
@@ -500,7 +500,7 @@ transformations:
     value: ${environment.x # comment}
 "#,
         r#"
-toys.yaml:5:12: warning W105: step `a`: spec.value: `${` is not closed: it is taken as plain text
+toys.yaml:5:12: warning W107: step `a`: spec.value: `${` is not closed: it is taken as plain text
   hint: close it with `}`; put the value in quotes if YAML ends it early
 "#,
     ),
