@@ -86,7 +86,13 @@ fn image_reference(element: &Element<'_>) -> Result<String, Error> {
         .access()
         .map_err(|error| Error::invalid(error.to_string()))?;
     match access {
-        access::Access::OciArtifact { image_reference } => Ok(image_reference.to_owned()),
+        access::Access::OciArtifact { image_reference } => {
+            match image_reference.parse::<OciReference>() {
+                Ok(_) => Ok(image_reference.to_owned()),
+                Err(error) => Err(Error::invalid(format!("access.imageReference: {error}"))
+                    .with_hint("write HOST/REPOSITORY:TAG, as in ghcr.io/acme/image:1.0.0")),
+            }
+        }
         access::Access::LocalBlob(_) => Err(Error::invalid(format!(
             "resource `{}` is a local blob, not an OCI artifact",
             element.name()

@@ -24,7 +24,7 @@ use ocm_content::gzip::{MAGIC, gunzip, gzip};
 use ocm_content::spool::Spool;
 use ocm_content::{Access, Blob, ByteStream, Content, Error, Host, Limits, Source};
 use ocm_engine::{ContentRef, Effect, Outcome, StepContext, StepError, Transformer};
-use ocm_specs::yaml::{Edit, Path, edit};
+use ocm_specs::yaml::{Edit, EditError, Path, Source as YamlSource, edit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -165,8 +165,27 @@ impl Edits {
     fn apply(&self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| Error::invalid(format!("this is no UTF-8 text: {error}")))?;
-        let edited = edit(text, &self.edits).map_err(|error| Error::invalid(error.to_string()))?;
+        let edited = edit(text, &self.edits).map_err(|error| refused(text, &error))?;
         Ok((edited != text).then(|| edited.into_bytes()))
+    }
+}
+
+/// Says where in the file the trouble is, as far as that is known.
+fn refused(text: &str, error: &EditError) -> Error {
+    let span = match error {
+        EditError::Text(error) => Some(error.span),
+        EditError::Template { span } => Some(*span),
+        _ => None,
+    };
+    let place = span.map(|span| YamlSource::new("", text).position(span.start));
+    let message = match place {
+        Some(at) => format!("line {}, column {}: {error}", at.line, at.column),
+        None => error.to_string(),
+    };
+    let refused = Error::invalid(message);
+    match error {
+        EditError::Missing { .. } => refused.with_hint("`create: true` adds what is missing"),
+        _ => refused,
     }
 }
 
