@@ -8,7 +8,7 @@ use ocm_repository::oci::{ClientConfig, Jitter, Proxies, RetryConfig};
 use url::Url;
 
 use crate::args::Global;
-use crate::error::CliError;
+use crate::error::{CliError, ExitCode};
 
 /// What the environment says.
 #[derive(Clone, Debug, Default)]
@@ -146,7 +146,13 @@ impl Environment {
         configured: &[String],
     ) -> Result<ClientConfig, CliError> {
         let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|error| CliError::file("read", path, &error))
+            let pem = std::fs::read(path).map_err(|error| CliError::file("read", path, &error))?;
+            // Said here, where the file's name is known.
+            if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+                let message = format!("{}: there is no PEM certificate in it", path.display());
+                return Err(CliError::new(ExitCode::Invalid, message));
+            }
+            Ok(pem)
         };
         Ok(ClientConfig {
             ca_certificates: global.ca_file.iter().map(read).collect::<Result<_, _>>()?,
@@ -216,6 +222,9 @@ pub(crate) fn host_alias(entry: &str) -> Result<(String, Url), CliError> {
         return Err(usage("what stands before `=` is not a host".to_owned()));
     }
     let url = parse_url(url).map_err(|error| usage(error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(usage(format!("`{}` is not spoken here", url.scheme())));
+    }
     Ok((host.to_ascii_lowercase(), url))
 }
 

@@ -105,11 +105,26 @@ pub(crate) fn code_of(kind: ErrorKind) -> ExitCode {
     }
 }
 
+/// What helps with most errors of a kind, for those that bring no hint of their own.
+pub(crate) fn general_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::NotFound => Some("check the name, and that the source is complete"),
+        ErrorKind::Denied => Some("check the permissions, or the credentials for this place"),
+        ErrorKind::Mismatch => {
+            Some("the source is damaged or was changed; take it from another place")
+        }
+        ErrorKind::Unavailable => Some("run it again later; what arrived is not sent again"),
+        ErrorKind::Internal => Some("this is a fault of ocm; please report it"),
+        _ => None,
+    }
+}
+
 impl From<Error> for CliError {
     fn from(error: Error) -> Self {
+        let hint = error.hint().or(general_hint(error.kind()));
         Self {
             code: code_of(error.kind()),
-            hint: error.hint().map(str::to_owned),
+            hint: hint.map(str::to_owned),
             message: error.to_string(),
         }
     }

@@ -67,20 +67,24 @@ async fn whole_repository(
     why: String,
 ) -> Result<Vec<ComponentVersion>, CliError> {
     if args.reference.contains("//") && !args.reference.contains("://") {
-        let hint =
-            "write REPOSITORY//COMPONENT[:VERSION], as in ./archive//acme.org/helloworld:1.0.0";
-        return Err(CliError::usage(format!("`{}`: {why}", args.reference)).with_hint(hint));
+        return Err(nonsense(&args.reference, &why));
     }
     let spec: RepositorySpec = args
         .reference
         .parse()
-        .map_err(|error| CliError::usage(format!("`{}`: {error}", args.reference)))?;
+        .map_err(|error| nonsense(&args.reference, &error))?;
     let repository = session.repository(&spec, false).await?;
     let mut found = Vec::new();
     for component in repository.components().await? {
         found.extend(versions_of(args, &repository, &component).await?);
     }
     Ok(found)
+}
+
+fn nonsense(reference: &str, why: &dyn std::fmt::Display) -> CliError {
+    CliError::usage(format!("`{reference}`: {why}")).with_hint(
+        "write REPOSITORY//COMPONENT[:VERSION], as in ./archive//acme.org/helloworld:1.0.0",
+    )
 }
 
 async fn versions_of(

@@ -20,7 +20,7 @@ use crate::args::{
 };
 use crate::commands::session::{self, SessionOptions};
 use crate::environment::host_alias;
-use crate::error::{CliError, ExitCode, code_of};
+use crate::error::{CliError, ExitCode, code_of, general_hint};
 use crate::progress::{Progress, TICK};
 use crate::report::{Recorder, Report, step_names};
 use crate::ui::{Ui, write_file};
@@ -39,6 +39,9 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
         let hint = "name a transfer spec: ocm transfer --transfer-spec FILE";
         return Err(CliError::usage("there is nothing to transfer").with_hint(hint));
     };
+    if let Some(report) = &options.report {
+        check_report(&ui.environment.working_directory.join(report), report)?;
+    }
     let source = read_spec(&path, ui)?;
     // The registries live as long as the run; dropping them stops them.
     let (serving, aliases) = serve(&options, ui).await?;
@@ -66,6 +69,22 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
     result
 }
 
+/// A run is not to be made and then left without its report.
+fn check_report(full: &Path, path: &Path) -> Result<(), CliError> {
+    let usage = |why: &str| CliError::usage(format!("--report {}: {why}", path.display()));
+    if full.is_dir() || full.file_name().is_none() {
+        return Err(usage("this is a folder").with_hint("name a file in it"));
+    }
+    match full.parent() {
+        Some(folder) if !folder.is_dir() => Err(CliError::new(
+            ExitCode::NotFound,
+            format!("--report {}: there is no such folder", path.display()),
+        )
+        .with_hint("make the folder first")),
+        _ => Ok(()),
+    }
+}
+
 fn read_spec(path: &Path, ui: &Ui) -> Result<Arc<Source>, CliError> {
     let mut text = String::new();
     let (name, read) = if path == Path::new("-") {
@@ -78,8 +97,14 @@ fn read_spec(path: &Path, ui: &Ui) -> Result<Arc<Source>, CliError> {
         )
     } else {
         let full = ui.environment.working_directory.join(path);
-        let file =
-            std::fs::File::open(&full).map_err(|error| CliError::file("read", path, &error))?;
+        if full.is_dir() {
+            let message = format!("{}: the spec is a folder", path.display());
+            return Err(CliError::new(ExitCode::Invalid, message).with_hint("name a file in it"));
+        }
+        let file = std::fs::File::open(&full).map_err(|error| {
+            CliError::file("read", path, &error)
+                .with_hint("relative paths start at the current folder; `-` is standard input")
+        })?;
         (
             path.display().to_string(),
             file.take(SPEC_LIMIT + 1).read_to_string(&mut text),
@@ -110,10 +135,13 @@ async fn serve(
     let (mut serving, mut aliases) = (Vec::new(), Vec::new());
     let limits = Limits::new(session::limits(ui));
     for entry in &options.serve {
-        let (host, folder) = entry.split_once('=').ok_or_else(|| {
-            CliError::usage(format!("`{entry}` does not say what to serve"))
-                .with_hint("write --serve HOST=DIR")
-        })?;
+        let parts = entry.split_once('=');
+        let (host, folder) = parts
+            .filter(|(host, folder)| !host.is_empty() && !folder.is_empty())
+            .ok_or_else(|| {
+                CliError::usage(format!("`{entry}` does not say what to serve"))
+                    .with_hint("write --serve HOST=DIR")
+            })?;
         let path = ui.working_directory().join(folder);
         // A dry run must not make the folder.
         let access = if options.dry_run {
@@ -282,9 +310,8 @@ fn verdict(result: &RunResult, signal: Option<ExitCode>) -> Result<(), CliError>
             let origin = origin
                 .map(|origin| format!(" (the bytes come from step `{origin}`)"))
                 .unwrap_or_default();
-            let hint = error
-                .error
-                .hint()
+            let hint = error.error.hint().or(general_hint(error.kind()));
+            let hint = hint
                 .map(|hint| format!("\n  hint: {hint}"))
                 .unwrap_or_default();
             format!("step `{step}`: {error}{origin}{hint}")
