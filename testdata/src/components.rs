@@ -234,15 +234,18 @@ pub fn example() -> Product {
     let mut shop = component(SHOP, resources);
     let fields = &mut shop["component"];
     fields["version"] = json!("2.3.0");
+    fields["provider"] = json!("acme.example");
     fields["labels"] = json!([{"name": "acme.example/stage", "value": "tested"}]);
     fields["componentReferences"] =
         json!([{"name": "settings", "componentName": SHOP_SETTINGS, "version": VERSION}]);
     let settings = with(local, "settings", VERSION, "yaml");
+    let mut settings = component(SHOP_SETTINGS, vec![settings]);
+    settings["component"]["provider"] = json!("acme.example");
     let manual = "Open the shop at eight, close it at six.\n";
     let level = "# The shop's settings.\nlevel: info\n";
     product.components = vec![
         Component {
-            document: component(SHOP_SETTINGS, vec![settings]),
+            document: settings,
             blobs: vec![(
                 "settings".to_owned(),
                 Blob::from_bytes("application/yaml", level),
