@@ -298,7 +298,13 @@ impl Stream for Verified {
         if self.done {
             return Poll::Ready(None);
         }
-        let polled = std::task::ready!(self.inner.as_mut().poll_next(cx));
+        // Whoever polls this may be the task of a connection, which belongs to no step.
+        let Self { inner, meter, .. } = &mut *self;
+        let polled = match meter {
+            Some(meter) => meter.sync_scope(|| inner.as_mut().poll_next(cx)),
+            None => inner.as_mut().poll_next(cx),
+        };
+        let polled = std::task::ready!(polled);
         let result = match polled {
             Some(Ok(chunk)) => Some(self.chunk(chunk)),
             Some(Err(error)) => Some(Err(error)),

@@ -58,6 +58,11 @@ impl Meter {
         CURRENT.scope(self, future).await
     }
 
+    /// Runs `work` with this meter as the current one.
+    pub fn sync_scope<R>(self: &Arc<Self>, work: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self.clone(), work)
+    }
+
     /// The meter of the step that is running here.
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()

@@ -325,6 +325,31 @@ async fn the_parts_of_an_artifact_are_shared_too() {
     check_freed(&limits);
 }
 
+#[tokio::test]
+async fn a_read_counts_for_the_step_that_asked_whoever_polls() {
+    let limits = limits(4 << 20, 0);
+    let store = MemoryStores::with_limit("source", 1 << 30)
+        .store("x")
+        .unwrap();
+    let layer = Blob::from_bytes("application/x-layer", vec![7; 3 << 20]);
+    let link = store.push(&layer, &[]).await.unwrap().descriptor;
+    let Content::Blob(shared) = share(Content::Blob(store.fetch(&link)), 2, &limits) else {
+        panic!("a blob stays a blob");
+    };
+    let meter = crate::Meter::new();
+    let opened = meter
+        .clone()
+        .scope(join_all([shared.open(), shared.open()]));
+    for stream in opened.await {
+        // As a connection's task does it.
+        let read = tokio::spawn(stream.unwrap().count());
+        assert_ne!(read.await.unwrap(), 0);
+    }
+    assert_eq!(meter.snapshot().reads[&link.digest], 1);
+    drop(shared);
+    check_freed(&limits);
+}
+
 /// Readers in tasks of their own, some of which are aborted while they wait: the others are woken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_in_many_tasks_all_get_on() {
