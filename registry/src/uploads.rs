@@ -2,6 +2,7 @@
 //!
 //! *Invariant*: a blob becomes visible only after all of it was received and hashed to the digest that the client named.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use ocm_content::Staging;
+use ocm_content::{Blob, ContentStore, Error, ErrorKind, Staging};
 use ocm_specs::Digest;
 use ocm_specs::media_type::OCTET_STREAM;
 use ocm_specs::oci::Descriptor;
@@ -100,23 +101,16 @@ impl Registry {
     async fn mount(&self, name: &str, digest: &Digest, from: Option<&str>) -> Outcome<bool> {
         let failed = |error| Failure::of_store(&error, Code::BlobUnknown);
         let target = self.store(name)?;
-        let link = Descriptor::new(OCTET_STREAM, digest.clone(), 0);
-        if target.exists(&link).await.map_err(failed)? {
-            return Ok(true);
+        let mut found = find(&target, digest).await.map_err(failed)?;
+        if let (None, Some(from)) = (&found, from) {
+            found = find(&self.store(from)?, digest).await.map_err(failed)?;
         }
-        let Some(from) = from else {
+        let Some(blob) = found else {
             return Ok(false);
         };
-        let source = self.store(from)?;
-        if !source.exists(&link).await.map_err(failed)? {
-            return Ok(false);
-        }
-        let size = source.blob_size(digest).await.map_err(failed)?;
-        let blob = source.fetch(&Descriptor { size, ..link });
-        target
-            .push(&blob, &[from.to_owned()])
-            .await
-            .map_err(failed)?;
+        // Also what is in the target: the store learns that somebody relies on it.
+        let from: Vec<String> = from.map(str::to_owned).into_iter().collect();
+        target.push(&blob, &from).await.map_err(failed)?;
         Ok(true)
     }
 
@@ -287,6 +281,18 @@ fn location(name: &str, session: &str) -> Outcome<HeaderValue> {
 }
 
 /// The header can't say "nothing": `0-0` is what the reference implementation answers then.
+/// A handle to a blob that is in `store`, with its length: stores compare that, too.
+async fn find(store: &Arc<dyn ContentStore>, digest: &Digest) -> Result<Option<Blob>, Error> {
+    match store.blob_size(digest).await {
+        Ok(size) => {
+            let link = Descriptor::new(OCTET_STREAM, digest.clone(), size);
+            Ok(Some(store.fetch(&link)))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn received(bytes: u64) -> Outcome<HeaderValue> {
     text(&format!("0-{}", bytes.saturating_sub(1)))
 }
