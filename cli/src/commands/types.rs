@@ -42,7 +42,7 @@ pub(crate) fn describe(args: &TypesArgs, ui: &Ui) -> Result<(), CliError> {
             .join("\n"),
         TypesFormat::Examples => chosen
             .iter()
-            .map(|info| format!("- {}", indent(info.example.trim(), "  ")))
+            .map(|info| format!("{}\n", info.example.trim()))
             .collect(),
         TypesFormat::Json => pretty(&one_or_all(&chosen, as_json)),
         TypesFormat::Jsonschema => pretty(&one_or_all(&chosen, |info| info.spec_schema.clone())),
