@@ -151,7 +151,8 @@ pub(crate) struct TransferOptions {
     /// Do signatures, SBOMs and other artifacts that refer to an artifact travel with it?
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(crate) referrers: ReferrersArg,
-    /// For the length of the run, answer requests for HOST by an embedded registry over this folder (repeatable).
+    /// For the length of the run, answer requests for HOST by an embedded registry over this CTF archive (repeatable). A
+    /// folder is made if it is not there; a tar or tgz is served read-only.
     #[arg(long, value_name = "HOST=DIR")]
     pub(crate) serve: Vec<String>,
 }

@@ -77,6 +77,11 @@ impl Progress {
         }
     }
 
+    /// Was each step told of when it ended? Then nobody needs a list at the end.
+    pub(crate) fn told_each(&self) -> bool {
+        matches!(self, Self::Lines)
+    }
+
     /// Takes the display away, so that what follows stands alone.
     pub(crate) fn end(&mut self) {
         if let Self::Redraw(redraw) = self {
@@ -96,22 +101,17 @@ fn show_line(event: &Event) {
             metered,
             took,
         } => {
-            eprintln!(
-                "finished {step} ({}, {})",
-                units::size(metered.bytes_read),
-                units::duration(*took)
-            );
+            let bytes = metered.bytes_sent.max(metered.bytes_read);
+            let took = units::duration(*took);
+            if bytes > 0 {
+                eprintln!("finished {step} ({}, {took})", units::size(bytes));
+            } else {
+                eprintln!("finished {step} ({took})");
+            }
         }
         Event::Failed { step, .. } => eprintln!("failed   {step}"),
-        Event::Skipped {
-            step,
-            because: Some(because),
-        } => eprintln!("skipped  {step} because of {because}"),
-        Event::Skipped {
-            step,
-            because: None,
-        } => eprintln!("skipped  {step}"),
-        Event::Prepared { .. } | Event::Bytes { .. } => {}
+        // The summary counts what was skipped.
+        Event::Skipped { .. } | Event::Prepared { .. } | Event::Bytes { .. } => {}
     }
 }
 

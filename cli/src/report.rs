@@ -269,28 +269,51 @@ fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
+/// Widest column of a table in characters; what is longer moves the rest of its line.
+const WIDEST: usize = 48;
+
 impl Report {
-    /// The run in a few lines for people.
-    pub(crate) fn summary(&self) -> String {
+    /// The run in a few lines for people. With `every`, a line for each step that ran; without, only for those that went
+    /// wrong.
+    pub(crate) fn summary(&self, every: bool) -> String {
+        let ran: Vec<&StepReport> = self.steps.iter().filter(|step| step.ran(every)).collect();
+        let names = width(ran.iter().map(|step| step.name()));
+        let kinds = width(ran.iter().map(|step| step.kind.as_str()));
         let mut out = String::new();
-        for step in &self.steps {
-            let mark = match step.state {
-                StepState::Finished => "✓",
-                StepState::Failed => "✗",
-                StepState::Skipped => "-",
+        for step in ran {
+            let mark = if step.state == StepState::Failed {
+                "✗"
+            } else {
+                "✓"
             };
-            let _ = writeln!(
-                out,
-                "{mark} {:<24} {}",
-                step.label.as_deref().unwrap_or(&step.id),
-                describe(step)
-            );
+            let (name, kind) = (step.name(), &step.kind);
+            let line = format!("{mark} {name:<names$}  {kind:<kinds$}  {}", step.moved());
+            let _ = writeln!(out, "{}", line.trim_end());
         }
+        for (because, count) in self.skipped() {
+            let because = because.map(|step| format!(" because of {step}"));
+            let steps = units::count(count, "step");
+            let _ = writeln!(out, "- {steps} skipped{}", because.unwrap_or_default());
+        }
+        out + &self.total()
+    }
+
+    /// Steps that did not run, by the failed step that kept them from it.
+    fn skipped(&self) -> BTreeMap<Option<&str>, usize> {
+        let mut skipped = BTreeMap::new();
+        for step in &self.steps {
+            if step.state == StepState::Skipped {
+                *skipped.entry(step.because.as_deref()).or_default() += 1;
+            }
+        }
+        skipped
+    }
+
+    /// What happened in all, in one line.
+    fn total(&self) -> String {
         let count = |state| self.steps.iter().filter(|step| step.state == state).count();
-        let mut parts = vec![format!(
-            "{} done",
-            units::count(count(StepState::Finished), "step")
-        )];
+        let done = units::count(count(StepState::Finished), "step");
+        let mut parts = vec![format!("{done} done")];
         for (state, word) in [
             (StepState::Failed, "failed"),
             (StepState::Skipped, "skipped"),
@@ -300,58 +323,118 @@ impl Report {
             }
         }
         let totals = &self.totals;
-        parts.push(format!(
-            "{} read, {} sent",
-            units::size(totals.bytes_read),
-            units::size(totals.bytes_sent)
-        ));
-        if totals.blobs_skipped + totals.blobs_mounted > 0 {
-            parts.push(format!(
-                "{} there already",
-                units::count(
-                    (totals.blobs_skipped + totals.blobs_mounted) as usize,
-                    "blob"
-                )
-            ));
+        for (bytes, word) in [
+            (totals.bytes_read, "read"),
+            (totals.bytes_sent, "sent"),
+            (totals.bytes_spooled, "in temporary files"),
+        ] {
+            if bytes > 0 {
+                parts.push(format!("{} {word}", units::size(bytes)));
+            }
         }
-        parts.push(format!(
-            "{} in temporary files",
-            units::size(totals.bytes_spooled)
-        ));
+        parts.extend(there_already(totals));
         if totals.requests > 0 {
             parts.push(units::count(totals.requests as usize, "request"));
         }
-        let _ = writeln!(
-            out,
-            "{} in {}",
-            parts.join(", "),
-            units::duration(Duration::from_millis(self.took_ms))
-        );
-        out
+        let took = units::duration(Duration::from_millis(self.took_ms));
+        format!("{} in {took}\n", parts.join(", "))
     }
 }
 
-fn describe(step: &StepReport) -> String {
-    if let Some(because) = &step.because {
-        return format!("skipped because of {because}");
-    }
-    match step.state {
-        StepState::Skipped => "skipped".to_owned(),
-        StepState::Failed => "failed".to_owned(),
-        StepState::Finished => {
-            let mut parts = Vec::new();
-            if step.moved.bytes_read > 0 {
-                parts.push(units::size(step.moved.bytes_read));
-            }
-            let there = step.moved.blobs_skipped + step.moved.blobs_mounted;
-            if there > 0 {
-                parts.push(format!(
-                    "{} there already",
-                    units::count(there as usize, "blob")
-                ));
-            }
-            parts.push(step.kind.clone());
-            parts.join(", ")
+impl StepReport {
+    fn ran(&self, every: bool) -> bool {
+        match self.state {
+            StepState::Finished => every,
+            StepState::Failed => true,
+            StepState::Skipped => false,
         }
+    }
+
+    /// What people call it.
+    fn name(&self) -> &str {
+        self.label.as_deref().unwrap_or(&self.id)
+    }
+
+    /// What it moved, in words; nothing for a step that handed on what others move.
+    fn moved(&self) -> String {
+        let moved = &self.moved;
+        let mut parts = Vec::new();
+        if self.state == StepState::Failed {
+            parts.push("failed".to_owned());
+        }
+        if moved.bytes_sent > 0 {
+            parts.push(format!("{} sent", units::size(moved.bytes_sent)));
+        } else if moved.bytes_read > 0 {
+            parts.push(format!("{} read", units::size(moved.bytes_read)));
+        }
+        parts.extend(there_already(moved));
+        parts.join(", ")
+    }
+}
+
+fn there_already(totals: &Totals) -> Option<String> {
+    let blobs = totals.blobs_skipped + totals.blobs_mounted;
+    (blobs > 0).then(|| format!("{} there already", units::count(blobs as usize, "blob")))
+}
+
+fn width<'t>(texts: impl Iterator<Item = &'t str>) -> usize {
+    let widths = texts.map(|text| text.chars().count());
+    widths.max().unwrap_or_default().min(WIDEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(id: &str, label: Option<&str>, state: StepState, moved: Totals) -> StepReport {
+        StepReport {
+            id: id.to_owned(),
+            kind: "type/v1".to_owned(),
+            label: label.map(str::to_owned),
+            state,
+            error: None,
+            because: (state == StepState::Skipped).then(|| "broken".to_owned()),
+            warnings: Vec::new(),
+            moved,
+            took_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_summary_is_a_table_without_noise() {
+        let sent = Totals {
+            bytes_read: 10,
+            bytes_sent: 2048,
+            blobs_mounted: 1,
+            requests: 3,
+            ..Totals::default()
+        };
+        let nothing = Totals::default();
+        let report = Report {
+            api_version: API_VERSION,
+            status: ReportStatus::Failed,
+            steps: vec![
+                step("a", Some("the first"), StepState::Finished, nothing),
+                step("b", None, StepState::Finished, sent),
+                step("broken", None, StepState::Failed, nothing),
+                step("c", None, StepState::Skipped, nothing),
+                step("d", None, StepState::Skipped, nothing),
+            ],
+            totals: sent,
+            reads: BTreeMap::new(),
+            took_ms: 1500,
+        };
+        let end = "\
+- 2 steps skipped because of broken
+2 steps done, 1 failed, 2 skipped, 10 B read, 2.0 KiB sent, 1 blob there already, 3 requests in 1.5 s
+";
+        let table = "\
+✓ the first  type/v1
+✓ b          type/v1  2.0 KiB sent, 1 blob there already
+✗ broken     type/v1  failed
+";
+        assert_eq!(report.summary(true), format!("{table}{end}"));
+        let broken = "✗ broken  type/v1  failed\n";
+        assert_eq!(report.summary(false), format!("{broken}{end}"));
     }
 }

@@ -143,8 +143,8 @@ async fn serve(
                     .with_hint("write --serve HOST=DIR")
             })?;
         let path = ui.working_directory().join(folder);
-        // A dry run must not make the folder.
-        let access = if options.dry_run {
+        // A dry run must not make the folder, and a file is an archive that can only be read.
+        let access = if options.dry_run || path.is_file() {
             Access::ReadOnly
         } else {
             Access::Create
@@ -238,12 +238,13 @@ async fn run(
     });
     let started = std::time::Instant::now();
     let (result, signal) = until_signal(plan.run(context.clone(), observer), &context.cancel).await;
-    let report = {
+    let (report, every) = {
         let (recorder, progress) = &mut *listener.lock().unwrap_or_else(PoisonError::into_inner);
         progress.end();
-        std::mem::take(recorder).report(&names, &result, started.elapsed())
+        let report = std::mem::take(recorder).report(&names, &result, started.elapsed());
+        (report, !progress.told_each())
     };
-    tell(&report, options, ui)?;
+    tell(&report, every, options, ui)?;
     verdict(&result, signal)
 }
 
@@ -278,7 +279,7 @@ pub(crate) async fn signal() -> ExitCode {
     ExitCode::Interrupted
 }
 
-fn tell(report: &Report, options: &TransferOptions, ui: &Ui) -> Result<(), CliError> {
+fn tell(report: &Report, every: bool, options: &TransferOptions, ui: &Ui) -> Result<(), CliError> {
     let internal = |error: serde_json::Error| {
         CliError::new(ExitCode::Failure, format!("write the report: {error}"))
     };
@@ -286,7 +287,7 @@ fn tell(report: &Report, options: &TransferOptions, ui: &Ui) -> Result<(), CliEr
     if let Some(path) = &options.report {
         write_file(&ui.environment.working_directory.join(path), &pretty)?;
     }
-    ui.note(&report.summary());
+    ui.note(&report.summary(every));
     match options.output {
         None => Ok(()),
         Some(PlanFormat::Json) => ui.data(&pretty),
