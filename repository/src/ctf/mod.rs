@@ -346,10 +346,21 @@ impl Shared {
     }
 
     fn blob(self: &Arc<Self>, repository: &str, media_type: &str, digest: Digest) -> Blob {
+        self.content(repository, media_type, digest, false)
+    }
+
+    fn content(
+        self: &Arc<Self>,
+        repository: &str,
+        media_type: &str,
+        digest: Digest,
+        is_document: bool,
+    ) -> Blob {
         let source = Stored {
             shared: self.clone(),
             repository: repository.to_owned(),
             digest: digest.clone(),
+            is_document,
         };
         let mut blob = Blob::new(media_type, Arc::new(source));
         blob.digest = Some(digest);
@@ -363,13 +374,17 @@ struct Stored {
     shared: Arc<Shared>,
     repository: String,
     digest: Digest,
+    /// A manifest that was asked for as one: no read of a blob, here as little as from a registry.
+    is_document: bool,
 }
 
 impl Source for Stored {
     fn open(&self, offset: u64) -> BoxFuture<'static, Result<ByteStream>> {
         let stored = self.clone();
         Box::pin(async move {
-            Meter::with(|meter| meter.opened(&stored.digest));
+            if !stored.is_document {
+                Meter::with(|meter| meter.opened(&stored.digest));
+            }
             let opened = stored.shared.storage.open(&stored.digest, offset).await;
             opened.map_err(|error| {
                 error.context(format!(
@@ -423,10 +438,11 @@ impl Repository {
     }
 
     async fn read(&self, digest: &Digest, media_type: Option<&str>) -> Result<RawManifest> {
-        let blob = self.shared.blob(
+        let blob = self.shared.content(
             &self.name,
             media_type.unwrap_or(OCTET_STREAM),
             digest.clone(),
+            true,
         );
         let bytes = blob.read(MANIFEST_LIMIT).await?;
         let media_type = match media_type {
