@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use ocm_content::Error;
@@ -53,6 +54,8 @@ pub(crate) struct Bound {
     output_type: Type,
     spec_validator: Validator,
     output_validator: Validator,
+    /// Has a step of this type kept the loop of the run too long with its first poll?
+    pub(crate) starts_slowly: AtomicBool,
 }
 
 impl Bound {
@@ -67,6 +70,7 @@ impl Bound {
             output_type: Type::of_schema(&info.output_schema),
             spec_validator: compile(&info.spec_schema)?,
             output_validator: compile(&info.output_schema)?,
+            starts_slowly: AtomicBool::new(false),
             step_type,
         })
     }

@@ -4,10 +4,13 @@
 //! state, no rescans. A step's future is dropped when the run ends early.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use ocm_content::{Error, ErrorKind, Meter};
 use serde_json::Value as Json;
 use tokio::task::{JoinError, JoinSet};
@@ -21,6 +24,13 @@ use crate::plan::Plan;
 use crate::schedule::Schedule;
 use crate::step::{Outcome, Publish, StepError};
 use crate::step_types::panicked;
+
+/// Steps that may end at once before the loop looks at anything else.
+const TURN: usize = 64;
+
+/// How long the first poll of a step may take. Where it took longer, further steps of that type become tasks unpolled, so
+/// that a type which computes before it waits holds up the loop once and not for every step.
+const START_LIMIT: Duration = Duration::from_micros(200);
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -100,6 +110,8 @@ struct Runner<'p> {
     observer: Observer,
     steps: Vec<StepState>,
     running: JoinSet<(usize, Phase)>,
+    /// Steps that ended at their first poll, in this turn of the loop.
+    ended_here: usize,
     /// Prepared and free to publish, in the order they became so.
     publishable: std::collections::VecDeque<usize>,
     /// Prepared roots whose dependencies are settled, held until all steps have prepared.
@@ -163,6 +175,7 @@ impl<'p> Runner<'p> {
             observer,
             steps,
             running: JoinSet::new(),
+            ended_here: 0,
             publishable: std::collections::VecDeque::new(),
             held: BTreeSet::new(),
             roots: BTreeMap::new(),
@@ -182,7 +195,9 @@ impl<'p> Runner<'p> {
             if !self.stopping {
                 self.start_ready();
             }
-            if self.running.is_empty() {
+            // Fair to others on this thread, and to those who cancel.
+            let pause = std::mem::take(&mut self.ended_here) >= TURN;
+            if self.running.is_empty() && !pause {
                 break;
             }
             tokio::select! {
@@ -200,6 +215,7 @@ impl<'p> Runner<'p> {
                     }
                 }
                 _ = ticks.tick(), if period.is_some() => self.tell_progress(),
+                () = tokio::task::yield_now(), if pause => {}
             }
         }
         let cancelled = cancel.is_cancelled().then_some(Status::Cancelled);
@@ -217,7 +233,7 @@ impl<'p> Runner<'p> {
 
     fn start_ready(&mut self) {
         let concurrency = self.shared.context.options.concurrency.max(1);
-        while self.running.len() < concurrency && !self.stopping {
+        while self.running.len() < concurrency && !self.stopping && self.ended_here < TURN {
             if let Some(node) = self.publishable.pop_front() {
                 self.start_publishing(node);
             } else if let Some(node) = self.schedule.start() {
@@ -261,15 +277,40 @@ impl<'p> Runner<'p> {
             id = &*planned.id,
             kind = &*planned.bound.info().name
         );
-        self.running.spawn(
-            meter
-                .scope(async move {
-                    let caught = std::panic::AssertUnwindSafe(future).catch_unwind().await;
-                    let result = caught.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-                    (node, Phase::Prepared(result))
-                })
-                .instrument(span),
-        );
+        let task = meter
+            .scope(async move {
+                let caught = std::panic::AssertUnwindSafe(future).catch_unwind().await;
+                let result = caught.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+                (node, Phase::Prepared(result))
+            })
+            .instrument(span);
+        if planned.bound.starts_slowly.load(Ordering::Relaxed) {
+            self.running.spawn(task);
+        } else {
+            self.start_here(node, Box::pin(task));
+        }
+    }
+
+    /// Polls a step once before it becomes a task: many steps only hand out handles and end at once. Nobody needs to be
+    /// woken here, since the task's first poll follows.
+    fn start_here(&mut self, node: usize, mut task: BoxFuture<'static, (usize, Phase)>) {
+        let polled = task
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(Waker::noop()));
+        let started = self.steps[node].work.as_ref().map(|work| work.started);
+        if started.is_some_and(|started| started.elapsed() > START_LIMIT) {
+            let bound = &self.plan.steps()[node].bound;
+            bound.starts_slowly.store(true, Ordering::Relaxed);
+        }
+        match polled {
+            Poll::Ready(ended) => {
+                self.ended_here += 1;
+                self.take_in(Ok(ended));
+            }
+            Poll::Pending => {
+                self.running.spawn(task);
+            }
+        }
     }
 
     fn evaluate(&self, node: usize) -> Result<Json, StepError> {

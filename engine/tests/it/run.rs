@@ -2,9 +2,9 @@
 
 use ocm_content::Limits;
 use ocm_content::limits::LimitsConfig;
-use ocm_engine::{Event, OnError, RunOptions, Status};
+use ocm_engine::{Context, Event, OnError, RunOptions, Status};
 
-use crate::toys::{Seen, options, run};
+use crate::toys::{Seen, options, plan, run};
 
 async fn check(text: &str, options: RunOptions, status: Status, expected: &str) -> Seen {
     let seen = run(text, Limits::new(LimitsConfig::default()), options).await;
@@ -296,4 +296,32 @@ async fn concurrency_bounds_the_steps_at_work() {
             "{most} of {concurrency}"
         );
     }
+}
+
+#[tokio::test]
+async fn steps_that_end_at_once_do_not_keep_a_cancel_from_being_heard() {
+    use std::fmt::Write as _;
+    use std::sync::{Arc, Mutex};
+    let mut text = String::from("transformations:\n");
+    for index in 0..1_000 {
+        let _ = writeln!(
+            text,
+            "- {{id: v{index}, type: toy.value/v1, spec: {{value: 1}}}}"
+        );
+    }
+    let plan = plan(&text, &Arc::default()).unwrap();
+    let context = Context::new(Limits::new(LimitsConfig::default()), Arc::new(()));
+    let (cancel, finished) = (context.cancel.clone(), Arc::new(Mutex::new(0)));
+    let counter = finished.clone();
+    let observer = move |event| {
+        if matches!(event, Event::Finished { .. }) {
+            *counter.lock().unwrap() += 1;
+            cancel.cancel();
+        }
+    };
+    let result = plan.run(context, Box::new(observer)).await;
+    assert_eq!(result.status, Status::Cancelled);
+    let finished = *finished.lock().unwrap();
+    assert!((1..500).contains(&finished), "{finished} of 1000");
+    assert_eq!(result.skipped.len(), 1_000 - finished);
 }
