@@ -20,6 +20,7 @@ mod start;
 mod straggler;
 mod temp_bytes;
 mod toys;
+mod transfer;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -3,8 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use ocm_repository::{Session, SessionConfig};
-use ocm_specs::reference::OciReference;
+use ocm_content::Referrers;
 use ocm_specs::{Algorithm, Hasher};
 
 use crate::child::{Job, Sample, cpu_seconds};
@@ -12,6 +11,7 @@ use crate::content::Generated;
 use crate::figures::least;
 use crate::null_registry::{Config, NullRegistries};
 use crate::report::Report;
+use crate::transfer::{relay_spec, transfer};
 use crate::{Result, Sizes};
 
 /// The layer whose memory is looked at.
@@ -90,23 +90,13 @@ impl Relay {
     }
 }
 
-/// Copies one artifact as a run does. Gives the CPU seconds of the whole process.
+/// Runs a plan that copies one artifact. Gives the CPU seconds of the whole process.
 pub(crate) fn relay(source: &str, target: &str) -> Result<f64> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let session = Session::new(SessionConfig::new("."))?;
-        let artifact = session.artifact(source).await?;
-        let target: OciReference = target.parse()?;
-        let store = session.oci_store(&target)?;
-        let tag = target.tag.as_deref();
-        let (root, warnings) = session.copier().copy(&artifact, &store, tag).await?;
-        match artifact.root() {
-            Some(expected) if *expected == root && warnings.is_empty() => Ok(cpu_seconds()),
-            _ => Err(format!("the copy is {root:?}, with warnings {warnings:?}").into()),
-        }
-    })
+    runtime.block_on(transfer(relay_spec(source, target), Referrers::All))?;
+    Ok(cpu_seconds())
 }
 
 /// Moves the same bytes over the same kind of sockets and hashes them, and does nothing else. Gives the CPU seconds of the

@@ -5,15 +5,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use futures::future::try_join_all;
-use ocm_content::{Artifact, Content, CopyOptions, MemoryStores, Referrers, Stores, share};
+use ocm_content::{MemoryStores, Referrers, Stores};
 use ocm_registry::{Registry, RegistryConfig, Requests, Running};
-use ocm_repository::{Session, SessionConfig};
-use ocm_specs::reference::OciReference;
 use ocm_testdata::fixtures::{Fixture, image, referrer};
 
 use crate::null_registry::{Config, NullRegistries};
 use crate::report::Report;
+use crate::transfer::{fan_out_spec, relay_spec, transfer};
 use crate::{Result, Sizes};
 
 const REPOSITORY: &str = "bench/image";
@@ -93,19 +91,9 @@ impl<'r> Count<'r> {
     }
 }
 
-/// One copy in a session of its own, as a run begins.
 async fn copy(source: &Embedded, target: &Embedded, referrers: Referrers) -> Result<()> {
-    let mut config = SessionConfig::new(".");
-    config.copy = CopyOptions { referrers };
-    let session = Session::new(config)?;
-    let artifact = session.artifact(&source.reference()).await?;
-    let target: OciReference = target.reference().parse()?;
-    let store = session.oci_store(&target)?;
-    let copied = session
-        .copier()
-        .copy(&artifact, &store, target.tag.as_deref());
-    copied.await?;
-    Ok(())
+    let spec = relay_spec(&source.reference(), &target.reference());
+    transfer(spec, referrers).await
 }
 
 /// Measures `requests_*`.
@@ -170,28 +158,13 @@ pub(crate) fn measure_tee(sizes: Sizes, report: &mut Report) -> Result<()> {
             layers: Vec::new(),
             targets: TARGETS,
         })?;
-        let session = Session::new(SessionConfig::new("."))?;
-        let artifact = session.artifact(&source.reference()).await?;
-        let shared = share(Content::Artifact(artifact), TARGETS, session.limits());
-        let Content::Artifact(shared) = &shared else {
-            return Err("an artifact is shared as one".into());
-        };
-        let copies = (0..TARGETS).map(|target| send(&session, shared, registries.target(target)));
-        try_join_all(copies).await?;
+        let targets = (0..TARGETS).map(|target| registries.target(target));
+        let spec = fan_out_spec(&source.reference(), targets);
+        transfer(spec, Referrers::All).await?;
         let gets = source.running.requests();
         let gets = gets.count("GET", |path| path.contains("/blobs/"));
         Result::Ok(gets as f64 / fixture.blobs.len() as f64)
     })?;
     report.put("tee.source_gets_per_blob", gets);
-    Ok(())
-}
-
-async fn send(session: &Session, artifact: &Artifact, target: String) -> Result<()> {
-    let target: OciReference = target.parse()?;
-    let store = session.oci_store(&target)?;
-    let copied = session
-        .copier()
-        .copy(artifact, &store, target.tag.as_deref());
-    copied.await?;
     Ok(())
 }
