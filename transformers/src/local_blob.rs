@@ -7,7 +7,7 @@ use ocm_content::{Content, Error};
 use ocm_engine::{ContentRef, Effect, Lineage, Outcome, StepContext, StepError, Transformer};
 use ocm_repository::{ComponentVersion, Session};
 use ocm_specs::Identity;
-use ocm_specs::descriptor::{Element, ElementKind};
+use ocm_specs::descriptor::{Element, ElementKind, GENERIC_BLOB_DIGEST};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -85,7 +85,7 @@ fn offer(
     version: &ComponentVersion,
     element: &Element<'_>,
 ) -> Result<(ContentRef, ResourceField), StepError> {
-    let content = version.local_blob(element)?;
+    let content = expect_stated(version.local_blob(element)?, element);
     check_digest(&content, element)?;
     let lineage = Lineage {
         component: version.descriptor.name().to_owned(),
@@ -96,6 +96,21 @@ fn offer(
     Ok((reference, ResourceField(element.value().clone())))
 }
 
+/// A blob without a digest of its own (several layers that are one blob) must turn out to be what the descriptor states.
+fn expect_stated(content: Content, element: &Element<'_>) -> Content {
+    let stated = element
+        .digest()
+        .filter(|stated| stated.normalisation_algorithm == GENERIC_BLOB_DIGEST)
+        .and_then(|stated| stated.digest());
+    match (content, stated) {
+        (Content::Blob(blob), Some(stated)) if blob.digest.is_none() => match blob.size {
+            Some(size) => Content::Blob(blob.expect_content(stated, size)),
+            None => Content::Blob(blob),
+        },
+        (content, _) => content,
+    }
+}
+
 /// The digest that a descriptor states for a resource must be that of what is stored: of the bytes, or of the root
 /// manifest. (An archived artifact has another one inside, which whoever opens it compares.)
 pub(crate) fn check_digest(content: &Content, element: &Element<'_>) -> Result<(), StepError> {
@@ -103,7 +118,7 @@ pub(crate) fn check_digest(content: &Content, element: &Element<'_>) -> Result<(
         return Ok(());
     };
     let found = match content {
-        Content::Blob(blob) if stated.normalisation_algorithm == "genericBlobDigest/v1" => {
+        Content::Blob(blob) if stated.normalisation_algorithm == GENERIC_BLOB_DIGEST => {
             blob.digest.clone()
         }
         Content::Blob(_) => None,

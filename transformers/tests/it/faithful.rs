@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ocm_content::MemoryStores;
+use ocm_content::{Blob, Content, ErrorKind, MemoryStores};
 use ocm_engine::Status;
 use ocm_repository::Session;
+use ocm_specs::Digest;
 use ocm_specs::RepositorySpec;
-use ocm_specs::descriptor::{ComponentDescriptor, Encoding};
+use ocm_specs::descriptor::{ComponentDescriptor, DigestSpec, ElementKind, Encoding};
 use serde_json::{Value as Json, json};
 
 use crate::support::{run, session, vector_path};
@@ -97,4 +98,55 @@ async fn write(folder: &Path, name: &str, media_type: &str, bytes: &[u8]) {
     published.expect("publishes");
     let found: Json = stored(&session, &spec, name).await.document().clone();
     assert_eq!(found, *descriptor.document());
+}
+
+#[tokio::test]
+async fn a_blob_in_several_layers_is_what_its_descriptor_states() {
+    let name = "acme.org/app";
+    for (stated, fine) in [("onetwo", true), ("other", false)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let session = session(folder.path(), &MemoryStores::new());
+        let spec = RepositorySpec::ctf("source");
+        let repository = session.repository(&spec, true).await.expect("opens");
+        let mut digests = Vec::new();
+        for part in ["one", "two"] {
+            let content = Content::Blob(Blob::from_bytes("text/plain", part));
+            let element = json!({"name": "r", "version": "1", "type": "blob", "relation": "local"});
+            let stored = repository
+                .prepare_local_blob(name, ElementKind::Resource, &element, &content)
+                .await
+                .expect("stores");
+            let digest = stored["access"]["localReference"].as_str();
+            digests.push(digest.expect("a digest").to_owned());
+        }
+        let document = json!({"meta": {"schemaVersion": "v2"}, "component": {
+            "name": name, "version": "1.0.0", "provider": "acme", "repositoryContexts": [],
+            "sources": [], "componentReferences": [],
+            "resources": [{"name": "r", "version": "1", "type": "blob", "relation": "local",
+                "access": {"type": "localBlob", "localReference": digests.join(","), "mediaType": "text/plain"},
+                "digest": DigestSpec::new(&Digest::sha256(stated.as_bytes()), false).to_value()}]}});
+        let descriptor = ComponentDescriptor::from_value(document).expect("a descriptor");
+        let prepared = repository.prepare_version(&descriptor, Default::default());
+        let published = prepared.await.expect("prepares").publish().await;
+        published.expect("publishes");
+
+        let place = json!({"type": "CommonTransportFormat/v1", "filePath": "target"});
+        let spec = json!({"transformations": [
+            {"id": "down", "type": "downloader.component.ctf/v1alpha1", "spec": {"filePath": "source", "name": name, "version": "1.0.0"}},
+            {"id": "get", "type": "downloader.localblob.ctf/v1alpha1", "spec": {"filePath": "source",
+                "componentDescriptor": "${down.output.descriptor}", "resource": {"name": "r"}}},
+            {"id": "add", "type": "CTFAddLocalResource/v1alpha1", "spec": {"repository": place, "component": name, "version": "1.0.0",
+                "resource": "${get.output.resource}", "file": "${get.output.data}"}},
+        ]});
+        let (result, _) = run(&session, &spec.to_string()).await;
+        if fine {
+            assert_eq!(result.status, Status::Succeeded, "{:?}", result.failures);
+            let resource = &result.output("add").expect("an output")["resource"];
+            let digest = Digest::sha256(b"onetwo");
+            assert_eq!(resource["access"]["localReference"], digest.to_string());
+        } else {
+            let (_, error) = result.failures.first().expect("a failure");
+            assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+        }
+    }
 }
