@@ -10,6 +10,7 @@ use ocm_engine::{StepContext, StepError};
 use ocm_repository::{Repository, Session};
 use ocm_specs::RepositorySpec;
 use ocm_specs::descriptor::ComponentDescriptor;
+use ocm_specs::repository_spec::{CtfRepositorySpec, OciRepositorySpec};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -80,43 +81,21 @@ impl RepositoryField for OciRepository {
 
 impl JsonSchema for CtfRepository {
     fn schema_name() -> Cow<'static, str> {
-        "CtfRepository".into()
+        CtfRepositorySpec::schema_name()
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "description": "A repository in the Common Transport Format: a folder, a tar or a tgz.",
-            "properties": {
-                "type": {"type": "string"},
-                "filePath": {"type": "string", "description": "Path of the archive."},
-                "accessMode": {"type": ["string", "integer"], "description": "Has no effect: a step opens for what it does."},
-                "fileFormat": {"type": "string", "enum": ["directory", "tar", "tgz"]},
-            },
-            "required": ["type", "filePath"],
-            "additionalProperties": false,
-        })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        CtfRepositorySpec::json_schema(generator)
     }
 }
 
 impl JsonSchema for OciRepository {
     fn schema_name() -> Cow<'static, str> {
-        "OciRepository".into()
+        OciRepositorySpec::schema_name()
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "object",
-            "description": "A repository in an OCI registry.",
-            "properties": {
-                "type": {"type": "string"},
-                "baseUrl": {"type": "string", "description": "[scheme://]host[:port]"},
-                "subPath": {"type": "string", "description": "Path below the host."},
-                "componentNameMapping": {"type": "string", "enum": ["urlPath"]},
-            },
-            "required": ["type", "baseUrl"],
-            "additionalProperties": false,
-        })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        OciRepositorySpec::json_schema(generator)
     }
 }
 
