@@ -147,43 +147,31 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// The known name nearest to a mistyped one, if any is near enough to be meant.
+/// Known names that are compared at most: a document may have very many keys.
+const CANDIDATES: usize = 1_000;
+/// Characters of a name that are compared at most, since the comparison is quadratic.
+const COMPARED: usize = 80;
+
+/// The known name nearest to a mistyped one, if any is near enough to be meant. Case does not count.
 pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (name.chars().count() / 3).max(1) + 1;
+    let name = comparable(name);
     known
         .into_iter()
+        .take(CANDIDATES)
         .map(|candidate| {
-            (
-                distance(&name.to_lowercase(), &candidate.to_lowercase()),
-                candidate,
-            )
+            // Swapped neighbours count as one mistake.
+            let distance = strsim::osa_distance(&name, &comparable(candidate));
+            (distance, candidate)
         })
         .filter(|(distance, candidate)| *distance < limit.min(candidate.chars().count()))
         .min()
         .map(|(_, candidate)| candidate)
 }
 
-/// Edit distance with transpositions (optimal string alignment), over characters; long names count as far apart.
-fn distance(a: &str, b: &str) -> usize {
-    const LONGEST: usize = 80; // keeps the table small for hostile names
-    let (a, b): (Vec<char>, Vec<char>) = (
-        a.chars().take(LONGEST).collect(),
-        b.chars().take(LONGEST).collect(),
-    );
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let substitution = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = substitution.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
+fn comparable(name: &str) -> String {
+    let lower = name.chars().flat_map(char::to_lowercase);
+    lower.take(COMPARED).collect()
 }
 
 #[cfg(test)]

@@ -123,32 +123,11 @@ pub(super) fn did_you_mean<'c>(
     name: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<String> {
-    /// Names beyond this are not looked at: a document may have very many keys.
-    const CANDIDATES: usize = 1000;
-    /// Longer names are not compared: the comparison is quadratic.
-    const LENGTH: usize = 128;
-    if name.len() > LENGTH {
-        return None;
-    }
-    let allowed = (name.chars().count() / 3).max(1);
-    candidates
+    let others = candidates
         .into_iter()
-        .take(CANDIDATES)
-        .filter(|candidate| candidate.len() <= LENGTH && *candidate != name)
-        .map(|candidate| {
-            let distance = if candidate.eq_ignore_ascii_case(name) {
-                0
-            } else {
-                strsim::damerau_levenshtein(name, candidate)
-            };
-            (distance, candidate)
-        })
-        // A name that has nothing in common with the other is none that was meant.
-        .filter(|(distance, candidate)| {
-            *distance <= allowed && *distance < candidate.chars().count()
-        })
-        .min()
-        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+        .filter(|candidate| *candidate != name);
+    ocm_specs::diagnostic::did_you_mean(name, others)
+        .map(|candidate| format!("did you mean `{candidate}`?"))
 }
 
 /// The field name behind a Kubernetes-escaped one (`my__dash__field`), which the reference uses for names that are not
