@@ -17,6 +17,7 @@ pub mod oci_artifact;
 mod overlay;
 mod pipe;
 pub mod resource;
+pub mod signing;
 pub mod storage;
 
 use std::marker::PhantomData;

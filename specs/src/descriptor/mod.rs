@@ -312,6 +312,37 @@ impl ComponentDescriptor {
         self.edit_list(kind).retain(|_| kept.next().unwrap_or(true));
     }
 
+    /// Puts `new` in the place of the element at `index` of its list; nothing happens where there is none. Keys that stay keep
+    /// their order.
+    pub fn replace(&mut self, kind: ElementKind, index: usize, new: Value) {
+        let is_new = self
+            .elements(kind)
+            .nth(index)
+            .is_some_and(|found| found.value() != &new);
+        if is_new {
+            let slot = &mut self.edit_list(kind)[index];
+            *slot = reordered(slot.take(), new);
+        }
+    }
+
+    /// Puts `new` in the place of the signature of its name, or at the end if there is none. Other signatures stay as they
+    /// are, whole.
+    pub fn put_signature(&mut self, new: Value) {
+        self.original = None;
+        let name = new.as_object().and_then(|new| text(new, "name"));
+        let root = edit_object(Arc::make_mut(&mut self.document));
+        let slot = edit_field(root, "signatures");
+        if !slot.is_array() {
+            *slot = Value::Array(Vec::new());
+        }
+        let list = slot.as_array_mut().expect("it was made a list just now");
+        let named = |it: &&mut Value| it.as_object().and_then(|it| text(it, "name")) == name;
+        match list.iter_mut().find(named) {
+            Some(old) => *old = new,
+            None => list.push(new),
+        }
+    }
+
     /// Any other change to the document. The original bytes stay if it is equal afterwards.
     ///
     /// # Errors

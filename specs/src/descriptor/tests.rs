@@ -233,3 +233,28 @@ fn digests_keep_their_label_while_they_hold() {
         GENERIC_BLOB_DIGEST
     );
 }
+
+#[test]
+fn signatures_are_put_beside_others() {
+    let other = json!({"name": "other", "timestamp": {"value": "t"}, "x": 1});
+    let mut descriptor = ComponentDescriptor::from_value(json!({
+        "meta": {"schemaVersion": "v2"}, "nestedDigests": [],
+        "component": {"name": "acme.org/x", "version": "1", "provider": "p", "resources": [{"name": "r", "x": 1}]},
+        "signatures": [other],
+    }))
+    .expect("a descriptor");
+    for value in ["a", "b"] {
+        descriptor.put_signature(json!({"name": "mine", "signature": {"value": value}}));
+    }
+    let signatures = &descriptor.document()["signatures"];
+    assert_eq!(
+        signatures,
+        &json!([other, {"name": "mine", "signature": {"value": "b"}}])
+    );
+    descriptor.replace(ElementKind::Resource, 0, json!({"name": "r", "y": 2}));
+    descriptor.replace(ElementKind::Resource, 7, json!({"name": "s"}));
+    assert_eq!(
+        descriptor.document()["component"]["resources"],
+        json!([{"name": "r", "y": 2}])
+    );
+}
