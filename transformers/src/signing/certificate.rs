@@ -91,8 +91,19 @@ pub(super) fn verified_key(
             None,
             None,
         )
-        .map_err(|why| distrust(why.to_string()))?;
+        .map_err(|why| distrust(reason(&why)))?;
     key(leaf)
+}
+
+/// What is wrong with a chain, for people.
+fn reason(why: &webpki::Error) -> String {
+    match why {
+        webpki::Error::UnknownIssuer => "it does not lead to a root that is configured".to_owned(),
+        webpki::Error::CertExpired { .. } => "it, or one that it leads to, has expired".to_owned(),
+        webpki::Error::CertNotValidYet { .. } => "it is not valid yet".to_owned(),
+        webpki::Error::RequiredEkuNotFoundContext(_) => "it is not for signing code".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn parse<'a>(der: &'a CertificateDer<'a>) -> Result<EndEntityCert<'a>, Error> {

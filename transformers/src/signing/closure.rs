@@ -11,8 +11,8 @@ use ocm_specs::Algorithm;
 use ocm_specs::descriptor::{ComponentDescriptor, DigestSpec, ElementKind};
 use ocm_specs::normalisation::Normalisation;
 
-use super::content;
 use super::signature::{digest_of, has_content, is_complete, set_digest};
+use super::{content, unambiguous};
 
 /// Deepest chain of references that is followed.
 const DEPTH_LIMIT: usize = 64;
@@ -122,6 +122,7 @@ impl Reader<'_> {
     /// Adds `version` after all that it references; tells its place.
     async fn member(&mut self, version: ComponentVersion) -> Result<usize, Error> {
         let mut descriptor = version.descriptor.clone();
+        unambiguous::check(&descriptor)?;
         let here = (
             descriptor.name().to_owned(),
             descriptor.version().to_owned(),

@@ -21,6 +21,8 @@ use super::unambiguous;
 pub const PEM_MEDIA_TYPE: &str = "application/x-pem-file";
 /// The name of a signature that got none.
 pub const DEFAULT_SIGNATURE: &str = "default";
+/// Algorithms of signatures that are kept and compared with the descriptor, and not verified (formats.md 7.2).
+const KEPT: [&str; 4] = ["GPG", "Sigstore/v1alpha1", "sigstore", "sigstore-v2"];
 /// The header of a signature's PEM block that names the algorithm.
 const ALGORITHM_HEADER: &str = "Signature Algorithm";
 /// The label of a signature's PEM block.
@@ -315,13 +317,19 @@ pub fn check(
     let Some(algorithm) = algorithm_of(signature) else {
         // The digest is something, but anybody can write one.
         let digest = check_digest(descriptor, completed, signature, &mut Vec::new());
-        let kind = format!(
-            "signatures of the kind `{}` are not verified here",
-            result.algorithm
-        );
+        let kind = &result.algorithm;
         (result.state, result.reason) = match digest {
-            Ok(_) => (SignatureState::NotChecked, Some(kind)),
             Err(error) => (SignatureState::Invalid, Some(error.to_string())),
+            Ok(_) if KEPT.contains(&kind.as_str()) => (
+                SignatureState::NotChecked,
+                Some(format!(
+                    "signatures of the kind `{kind}` are not verified here"
+                )),
+            ),
+            Ok(_) => (
+                SignatureState::Invalid,
+                Some(format!("the algorithm `{kind}` is unknown")),
+            ),
         };
         return result;
     };

@@ -5,4 +5,5 @@ mod local_artifacts;
 mod order;
 mod requests;
 mod seed;
+mod signing;
 mod support;

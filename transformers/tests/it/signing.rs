@@ -1,0 +1,945 @@
+//! Signatures: those that hold, and every way to forge one that we know of.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails there")]
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::SystemTime;
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ocm_content::ErrorKind;
+use ocm_specs::descriptor::ComponentDescriptor;
+use ocm_specs::media_type::{DESCRIPTOR_JSON, DESCRIPTOR_YAML};
+use ocm_specs::normalisation::Normalisation;
+use ocm_specs::{Algorithm, Digest};
+use ocm_transformers::signing::{
+    PrivateKey, PublicMaterial, SignOptions, SignatureAlgorithm, SignatureCheck, SignatureState,
+    check, digest_of, gaps, select, sign,
+};
+use serde_json::{Value, json};
+
+use SignatureAlgorithm::{Pkcs1V15, Pss};
+
+/// The folder of the vectors; `None`, with the reason printed, when it is absent and may be.
+fn vectors() -> Option<PathBuf> {
+    let root = std::env::var_os("OCM_VECTORS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors"),
+        PathBuf::from,
+    );
+    if root.is_dir() {
+        return Some(root.join("signatures"));
+    }
+    let required = std::env::var_os("OCM_REQUIRE_PEERS").is_some_and(|value| value == "1");
+    assert!(!required, "no vectors at {}", root.display());
+    #[expect(clippy::print_stderr, reason = "a skipped test says why")]
+    {
+        eprintln!("skipped: no vectors at {}", root.display());
+    }
+    None
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).expect("the vectors have this file")
+}
+
+fn pem(label: &str, bytes: &[u8]) -> String {
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        STANDARD.encode(bytes)
+    )
+}
+
+/// Two keys that are made for the tests of this process, as PEM.
+static KEYS: LazyLock<[String; 2]> = LazyLock::new(|| {
+    [(), ()].map(|()| {
+        let pair = KeyPair::generate(KeySize::Rsa2048).expect("a key");
+        let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).expect("its bytes");
+        pem("PRIVATE KEY", der.as_ref())
+    })
+});
+
+fn key() -> PrivateKey {
+    PrivateKey::from_pem(&KEYS[0]).expect("a key")
+}
+
+fn trusted() -> PublicMaterial {
+    PublicMaterial::from_pem(&KEYS[0]).expect("its public half")
+}
+
+fn document() -> Value {
+    json!({
+        "meta": {"schemaVersion": "v2"},
+        "future": {"kept": [null]},
+        "component": {
+            "name": "acme.org/app", "version": "1.0.0", "provider": "acme",
+            "creationTime": "2026-01-19T11:18:36Z",
+            "repositoryContexts": [],
+            "labels": [
+                {"name": "signed", "value": {"a": 1, "b": [null, 1.5]}, "signing": true, "version": "v1"},
+                {"name": "volatile", "value": "x"},
+            ],
+            "resources": [
+                {"name": "tool", "version": "1.0.0", "type": "blob", "relation": "local",
+                 "access": {"type": "localBlob", "localReference": "sha256:1", "mediaType": "x"},
+                 "digest": {"hashAlgorithm": "SHA-256", "normalisationAlgorithm": "genericBlobDigest/v1", "value": "aa"}},
+                {"name": "tool", "version": "2.0.0", "type": "blob", "relation": "local",
+                 "access": {"type": "none"}},
+            ],
+            "sources": [],
+            "componentReferences": [{"name": "dep", "componentName": "acme.org/dep", "version": "0.1.0",
+                "digest": {"hashAlgorithm": "SHA-256", "normalisationAlgorithm": "jsonNormalisation/v3", "value": "bb"}}],
+        },
+        "signatures": [{"name": "other", "timestamp": {"value": "t"},
+            "digest": {"hashAlgorithm": "SHA-256", "normalisationAlgorithm": "jsonNormalisation/v3", "value": "00"},
+            "signature": {"algorithm": "GPG", "value": "ff", "mediaType": "x"}}],
+    })
+}
+
+fn signed(options: &SignOptions) -> ComponentDescriptor {
+    let mut descriptor = ComponentDescriptor::from_value(document()).expect("a descriptor");
+    sign(&mut descriptor, &key(), options).expect("a signature");
+    descriptor
+}
+
+/// What `ocm verify` finds of the signature `default`.
+fn verified(
+    descriptor: &ComponentDescriptor,
+    trusted: &PublicMaterial,
+) -> Result<SignatureCheck, String> {
+    let selected = select(descriptor, &["default".to_owned()]).map_err(|error| {
+        assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+        error.to_string()
+    })?;
+    let found = check(
+        descriptor,
+        None,
+        &selected[0],
+        Some(trusted),
+        SystemTime::now(),
+    );
+    match found.state {
+        SignatureState::Valid => Ok(found),
+        SignatureState::Invalid => Err(found.reason.expect("a reason")),
+        _ => Err(found.reason.expect("a reason")),
+    }
+}
+
+#[test]
+fn what_is_signed_holds_and_nothing_else_changes() {
+    for algorithm in SignatureAlgorithm::ALL {
+        for normalisation in Normalisation::ALL {
+            for hash in [Algorithm::Sha256, Algorithm::Sha512] {
+                let options = SignOptions {
+                    algorithm,
+                    normalisation,
+                    hash,
+                    ..SignOptions::default()
+                };
+                let descriptor = signed(&options);
+                verified(&descriptor, &trusted()).expect("it holds");
+                let mut left = descriptor.into_document();
+                let list = left["signatures"].as_array_mut().expect("a list");
+                let made = list.pop().expect("the new one");
+                assert_eq!(
+                    made["digest"]["normalisationAlgorithm"],
+                    normalisation.as_str()
+                );
+                assert_eq!(made["digest"]["hashAlgorithm"], hash.ocm_name());
+                assert_eq!(left, document());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_name_is_used_once_unless_forced() {
+    let mut descriptor = signed(&SignOptions::default());
+    let again = sign(&mut descriptor, &key(), &SignOptions::default());
+    assert_eq!(again.expect_err("a second one").kind(), ErrorKind::Conflict);
+    let force = SignOptions {
+        force: true,
+        algorithm: Pkcs1V15,
+        ..SignOptions::default()
+    };
+    sign(&mut descriptor, &key(), &force).expect("a signature");
+    assert_eq!(descriptor.signatures().count(), 2);
+    verified(&descriptor, &trusted()).expect("it holds");
+}
+
+#[test]
+fn gaps_are_not_signed() {
+    for (pointer, gap) in [
+        (
+            "/component/resources/0/digest",
+            "resource `name=tool,version=1.0.0`",
+        ),
+        (
+            "/component/componentReferences/0/digest",
+            "reference `name=dep,version=0.1.0`",
+        ),
+    ] {
+        for value in [
+            json!(null),
+            json!({"hashAlgorithm": "", "normalisationAlgorithm": "", "value": ""}),
+        ] {
+            let mut document = document();
+            *document.pointer_mut(pointer).expect("a digest") = value;
+            let mut descriptor = ComponentDescriptor::from_value(document).expect("a descriptor");
+            assert_eq!(gaps(&descriptor), [format!("{gap} has no digest")]);
+            let error = sign(&mut descriptor, &key(), &SignOptions::default()).expect_err(gap);
+            assert!(error.to_string().contains(gap), "{error}");
+        }
+    }
+    let mut excluded = document();
+    excluded["component"]["resources"][0]["digest"] = json!({"hashAlgorithm": "NO-DIGEST",
+        "normalisationAlgorithm": "EXCLUDE-FROM-SIGNATURE", "value": "NO-DIGEST"});
+    let mut descriptor = ComponentDescriptor::from_value(excluded).expect("a descriptor");
+    sign(&mut descriptor, &key(), &SignOptions::default()).expect("a signature");
+    let found = verified(&descriptor, &trusted()).expect("it holds");
+    assert!(
+        found.not_checked.iter().any(|it| it.contains("left out")),
+        "{found:?}"
+    );
+}
+
+/// Go's maximal salt, the salt of the digest's length, and the other algorithm (trap T8).
+#[test]
+fn signatures_of_other_programs() {
+    let Some(folder) = vectors() else { return };
+    let private = PrivateKey::from_pem(&text(&folder.join("compat-rsa/rsa.priv"))).expect("a key");
+    let public =
+        PublicMaterial::from_pem(&text(&folder.join("compat-rsa/rsa.pub"))).expect("a key");
+    let public_key = public.key.clone().expect("a key");
+    assert_eq!(private.public_key(), public_key);
+    let hex_of = |name: &str| text(&folder.join("plain-hex").join(name)).trim().to_owned();
+    let digest = Digest::new(Algorithm::Sha256, &hex_of("digest.hex")).expect("a digest");
+    for (name, own, other) in [
+        ("rsassa-pkcs1-v1_5.hex", Pkcs1V15, Pss),
+        ("rsassa-pss.salt222.hex", Pss, Pkcs1V15),
+        ("rsassa-pss.salt32.hex", Pss, Pkcs1V15),
+    ] {
+        let bytes = hex::decode(hex_of(name)).expect("hex");
+        assert!(public_key.verifies(own, &digest, &bytes), "{name}");
+        assert!(!public_key.verifies(other, &digest, &bytes), "{name}");
+    }
+    let again = private.sign(Pkcs1V15, &digest).expect("a signature");
+    assert_eq!(hex::encode(again), hex_of("rsassa-pkcs1-v1_5.hex"));
+
+    // Old but valid: `sha256` as a name, no nulls for extra identities.
+    let file = folder.join("compat-rsa/component-archive/component-descriptor.yaml");
+    let old = ComponentDescriptor::decode(DESCRIPTOR_YAML, std::fs::read(file).expect("a file"));
+    let old = old.expect("a descriptor");
+    let selected = select(&old, &[]).expect("a signature");
+    let found = check(&old, None, &selected[0], Some(&public), SystemTime::now());
+    assert_eq!(found.state, SignatureState::Valid, "{found:?}");
+}
+
+/// Sigstore's signatures stay as they are; their digests are compared, and nothing is claimed of the rest.
+#[test]
+fn signatures_that_are_data_here() {
+    let Some(folder) = vectors() else { return };
+    let file = folder.join("sigstore-v1/component-descriptor-signed.yaml");
+    let descriptor =
+        ComponentDescriptor::decode(DESCRIPTOR_YAML, std::fs::read(file).expect("a file"));
+    let mut descriptor = descriptor.expect("a descriptor");
+    let states = |descriptor: &ComponentDescriptor| -> Vec<SignatureState> {
+        let selected = select(descriptor, &[]).expect("signatures");
+        let of = |it| check(descriptor, None, it, None, SystemTime::now()).state;
+        selected.iter().map(of).collect()
+    };
+    let before = descriptor.document()["signatures"].clone();
+    assert!(
+        states(&descriptor)
+            .iter()
+            .all(|it| *it == SignatureState::NotChecked)
+    );
+    sign(&mut descriptor, &key(), &SignOptions::default()).expect("a signature");
+    let after = descriptor.document()["signatures"]
+        .as_array()
+        .expect("a list")
+        .clone();
+    assert_eq!(Value::from(after[..after.len() - 1].to_vec()), before);
+    let changed = descriptor.edit(|it| it["component"]["version"] = json!("1.0.1"));
+    changed.expect("a descriptor");
+    assert!(
+        states(&descriptor)
+            .iter()
+            .all(|it| *it == SignatureState::Invalid)
+    );
+}
+
+/// One way to forge a signature: what is done to a signed document, and what the refusal says.
+type Forgery = (&'static str, fn(&mut Value), &'static str);
+
+const CHANGED: &str = "descriptor was changed";
+const KEY: &str = "not made by this key";
+
+fn own(document: &mut Value) -> &mut Value {
+    &mut document["signatures"][1]
+}
+
+fn value(document: &mut Value) -> Vec<u8> {
+    hex::decode(
+        own(document)["signature"]["value"]
+            .as_str()
+            .expect("a text"),
+    )
+    .expect("hex")
+}
+
+fn set_value(document: &mut Value, bytes: &[u8]) {
+    own(document)["signature"]["value"] = hex::encode(bytes).into();
+}
+
+/// The signature as PEM, between `before` and `after`, with these header lines.
+fn set_pem(document: &mut Value, before: &str, headers: &str, after: &str) {
+    let block = pem("SIGNATURE", &value(document));
+    let block = block.replacen('\n', &format!("\n{headers}"), 1);
+    own(document)["signature"]["mediaType"] = "application/x-pem-file".into();
+    own(document)["signature"]["value"] = format!("{before}{block}{after}").into();
+}
+
+const FORGERIES: &[Forgery] = &[
+    (
+        "component renamed",
+        |it| it["component"]["name"] = json!("acme.org/evil"),
+        CHANGED,
+    ),
+    (
+        "other version",
+        |it| it["component"]["version"] = json!("1.0.1"),
+        CHANGED,
+    ),
+    (
+        "other provider",
+        |it| it["component"]["provider"] = json!("evil"),
+        CHANGED,
+    ),
+    (
+        "created at another time",
+        |it| it["component"]["creationTime"] = json!("2026-01-19T11:18:37Z"),
+        CHANGED,
+    ),
+    (
+        "resource swapped",
+        |it| it["component"]["resources"][0]["digest"]["value"] = json!("ab"),
+        CHANGED,
+    ),
+    (
+        "digest relabelled",
+        |it| {
+            it["component"]["resources"][0]["digest"]["normalisationAlgorithm"] =
+                json!("ociArtifactDigest/v1");
+        },
+        CHANGED,
+    ),
+    (
+        "digest dropped",
+        |it| it["component"]["resources"][0]["digest"] = json!(null),
+        CHANGED,
+    ),
+    (
+        "digest dropped by access none",
+        |it| it["component"]["resources"][0]["access"] = json!({"type": "none"}),
+        CHANGED,
+    ),
+    (
+        "resource excluded",
+        |it| {
+            it["component"]["resources"][0]["digest"] = json!({"hashAlgorithm": "NO-DIGEST",
+            "normalisationAlgorithm": "EXCLUDE-FROM-SIGNATURE", "value": "NO-DIGEST"});
+        },
+        CHANGED,
+    ),
+    (
+        "resource added",
+        |it| {
+            let more = json!({"name": "more", "version": "1", "type": "blob", "relation": "local", "access": {"type": "none"}});
+            it["component"]["resources"]
+                .as_array_mut()
+                .unwrap()
+                .push(more);
+        },
+        CHANGED,
+    ),
+    (
+        "resource removed",
+        |it| {
+            it["component"]["resources"].as_array_mut().unwrap().pop();
+        },
+        CHANGED,
+    ),
+    (
+        "resources reordered",
+        |it| {
+            it["component"]["resources"]
+                .as_array_mut()
+                .unwrap()
+                .reverse()
+        },
+        CHANGED,
+    ),
+    (
+        "extra identity added",
+        |it| it["component"]["resources"][0]["extraIdentity"] = json!({"a": "b"}),
+        CHANGED,
+    ),
+    (
+        "source added",
+        |it| {
+            it["component"]["sources"] =
+                json!([{"name": "s", "version": "1", "type": "git", "access": {"type": "none"}}]);
+        },
+        CHANGED,
+    ),
+    (
+        "reference to another",
+        |it| it["component"]["componentReferences"][0]["componentName"] = json!("acme.org/evil"),
+        CHANGED,
+    ),
+    (
+        "digest of a reference",
+        |it| it["component"]["componentReferences"][0]["digest"]["value"] = json!("bc"),
+        CHANGED,
+    ),
+    (
+        "label of a reference added",
+        |it| {
+            it["component"]["componentReferences"][0]["labels"] =
+                json!([{"name": "l", "value": 1}]);
+        },
+        CHANGED,
+    ),
+    (
+        "signed label changed",
+        |it| it["component"]["labels"][0]["value"]["a"] = json!(2),
+        CHANGED,
+    ),
+    (
+        "signed label unsigned",
+        |it| it["component"]["labels"][0]["signing"] = json!(false),
+        CHANGED,
+    ),
+    (
+        "label signed by text",
+        |it| it["component"]["labels"][1]["signing"] = json!("true"),
+        CHANGED,
+    ),
+    (
+        "label signed in another case",
+        |it| it["component"]["labels"][1]["Signing"] = json!(true),
+        CHANGED,
+    ),
+    (
+        "label version changed",
+        |it| it["component"]["labels"][0]["version"] = json!("v2"),
+        CHANGED,
+    ),
+    (
+        "number one bit off",
+        |it| it["component"]["labels"][0]["value"]["b"][1] = json!(1.500_000_000_000_000_2),
+        CHANGED,
+    ),
+    (
+        "field twice, other case first",
+        |it| {
+            let mut component =
+                serde_json::Map::from_iter([("Version".to_owned(), json!("9.9.9"))]);
+            component.extend(it["component"].as_object().unwrap().clone());
+            it["component"] = Value::Object(component);
+        },
+        "ambiguous",
+    ),
+    (
+        "field twice, other case last",
+        |it| it["component"]["NAME"] = json!("acme.org/evil"),
+        "ambiguous",
+    ),
+    (
+        "list twice, other case",
+        |it| it["component"]["Resources"] = json!([]),
+        "ambiguous",
+    ),
+    (
+        "digest twice, other case",
+        |it| it["component"]["resources"][0]["Digest"] = json!(null),
+        "ambiguous",
+    ),
+    (
+        "component twice, other case",
+        |it| {
+            let component = it["component"].clone();
+            it["Component"] = component;
+        },
+        "ambiguous",
+    ),
+    (
+        "signature of the other algorithm",
+        |it| {
+            own(it)["signature"]["algorithm"] = json!("RSASSA-PKCS1-V1_5");
+            own(it)["signature"]["mediaType"] = json!("application/vnd.ocm.signature.rsa");
+        },
+        KEY,
+    ),
+    (
+        "algorithm and media type differ",
+        |it| own(it)["signature"]["algorithm"] = json!("RSASSA-PKCS1-V1_5"),
+        "does not go with",
+    ),
+    (
+        "media type of nothing",
+        |it| own(it)["signature"]["mediaType"] = json!("text/plain"),
+        "does not go with",
+    ),
+    (
+        "hash relabelled",
+        |it| own(it)["digest"]["hashAlgorithm"] = json!("SHA-512"),
+        "is no digest by",
+    ),
+    (
+        "hash unknown",
+        |it| own(it)["digest"]["hashAlgorithm"] = json!("MD5"),
+        "is no digest by",
+    ),
+    (
+        "hash NO-DIGEST",
+        |it| own(it)["digest"]["hashAlgorithm"] = json!("NO-DIGEST"),
+        "is no digest by",
+    ),
+    (
+        "normalisation relabelled",
+        |it| own(it)["digest"]["normalisationAlgorithm"] = json!("jsonNormalisation/v1"),
+        CHANGED,
+    ),
+    (
+        "normalisation unknown",
+        |it| own(it)["digest"]["normalisationAlgorithm"] = json!("jsonNormalisation/v9"),
+        "is unknown",
+    ),
+    (
+        "normalisation empty",
+        |it| own(it)["digest"]["normalisationAlgorithm"] = json!(""),
+        "is unknown",
+    ),
+    (
+        "digest swapped",
+        |it| own(it)["digest"]["value"] = json!("0".repeat(64)),
+        CHANGED,
+    ),
+    (
+        "digest cut",
+        |it| own(it)["digest"]["value"] = json!("00"),
+        "is no digest by",
+    ),
+    (
+        "digest absent",
+        |it| {
+            own(it).as_object_mut().unwrap().remove("digest");
+        },
+        "which digest",
+    ),
+    (
+        "signature empty",
+        |it| own(it)["signature"]["value"] = json!(""),
+        KEY,
+    ),
+    (
+        "signature absent",
+        |it| {
+            own(it).as_object_mut().unwrap().remove("signature");
+        },
+        "the algorithm `` is unknown",
+    ),
+    (
+        "kind that is not verified",
+        |it| own(it)["signature"]["algorithm"] = json!("sigstore"),
+        "not verified here",
+    ),
+    (
+        "kind that is unknown",
+        |it| own(it)["signature"]["algorithm"] = json!("rsassa-pss"),
+        "is unknown",
+    ),
+    (
+        "signature no hex",
+        |it| own(it)["signature"]["value"] = json!("zz"),
+        "hex",
+    ),
+    (
+        "signature with blanks",
+        |it| {
+            let text = own(it)["signature"]["value"].as_str().unwrap().to_owned();
+            own(it)["signature"]["value"] = json!(format!(" {text}"));
+        },
+        "hex",
+    ),
+    (
+        "one bit off",
+        |it| {
+            let mut bytes = value(it);
+            bytes[100] ^= 1;
+            set_value(it, &bytes);
+        },
+        KEY,
+    ),
+    (
+        "zero in front",
+        |it| {
+            let mut bytes = value(it);
+            bytes.insert(0, 0);
+            set_value(it, &bytes);
+        },
+        KEY,
+    ),
+    (
+        "zero behind",
+        |it| {
+            let mut bytes = value(it);
+            bytes.push(0);
+            set_value(it, &bytes);
+        },
+        KEY,
+    ),
+    (
+        "cut",
+        |it| {
+            let mut bytes = value(it);
+            bytes.pop();
+            set_value(it, &bytes);
+        },
+        KEY,
+    ),
+    ("all zero", |it| set_value(it, &[0; 256]), KEY),
+    (
+        "one",
+        |it| {
+            let mut bytes = [0; 256];
+            bytes[255] = 1;
+            set_value(it, &bytes);
+        },
+        KEY,
+    ),
+    (
+        "signature of another component",
+        |it| {
+            let mut other = document();
+            other["component"]["name"] = json!("acme.org/other");
+            let mut other = ComponentDescriptor::from_value(other).unwrap();
+            let made = sign(&mut other, &key(), &SignOptions::default()).unwrap();
+            *own(it) = made;
+        },
+        CHANGED,
+    ),
+    (
+        "value of another component",
+        |it| {
+            let digest = Digest::sha256(b"another");
+            let bytes = key().sign(Pss, &digest).unwrap();
+            set_value(it, &bytes);
+        },
+        KEY,
+    ),
+    (
+        "by another key",
+        |it| {
+            let other = PrivateKey::from_pem(&KEYS[1]).unwrap();
+            let mut descriptor = ComponentDescriptor::from_value(it.clone()).unwrap();
+            let options = SignOptions {
+                force: true,
+                ..SignOptions::default()
+            };
+            sign(&mut descriptor, &other, &options).unwrap();
+            *it = descriptor.into_document();
+        },
+        KEY,
+    ),
+    (
+        "two of one name",
+        |it| {
+            let copy = own(it).clone();
+            it["signatures"].as_array_mut().unwrap().push(copy);
+        },
+        "two signatures `default`",
+    ),
+    (
+        "renamed",
+        |it| own(it)["name"] = json!("Default"),
+        "no signature `default`",
+    ),
+    (
+        "no signatures",
+        |it| it["signatures"] = json!([]),
+        "no signature",
+    ),
+    (
+        "null signatures",
+        |it| it["signatures"] = json!(null),
+        "no signature",
+    ),
+    (
+        "PEM with text in front",
+        |it| set_pem(it, "junk\n", "", ""),
+        "between the PEM blocks",
+    ),
+    (
+        "PEM that says another algorithm",
+        |it| {
+            set_pem(it, "", "Signature Algorithm: RSASSA-PKCS1-V1_5\n\n", "");
+        },
+        "another algorithm",
+    ),
+    (
+        "PEM that says two algorithms",
+        |it| {
+            set_pem(
+                it,
+                "",
+                "Signature Algorithm: RSASSA-PSS\nSignature Algorithm: RSASSA-PKCS1-V1_5\n\n",
+                "",
+            );
+        },
+        "another algorithm",
+    ),
+    (
+        "PEM with two signatures",
+        |it| {
+            let more = pem("SIGNATURE", &value(it));
+            set_pem(it, "", "", &more);
+        },
+        "more than a signature",
+    ),
+    (
+        "PEM with a key",
+        |it| set_pem(it, "", "", &KEYS[1]),
+        "more than a signature",
+    ),
+    (
+        "PEM without an end",
+        |it| {
+            own(it)["signature"]["mediaType"] = json!("application/x-pem-file");
+            own(it)["signature"]["value"] = json!("-----BEGIN SIGNATURE-----\nAAAA\n");
+        },
+        "has no end",
+    ),
+    (
+        "PEM that is hex",
+        |it| own(it)["signature"]["mediaType"] = json!("application/x-pem-file"),
+        "between the PEM blocks",
+    ),
+];
+
+#[test]
+fn no_forgery_passes() {
+    let v3 = SignOptions {
+        normalisation: Normalisation::V3,
+        ..SignOptions::default()
+    };
+    let original = signed(&v3).into_document();
+    for (name, forge, expected) in FORGERIES {
+        let mut forged = original.clone();
+        forge(&mut forged);
+        assert_ne!(forged, original, "{name} changes nothing");
+        let descriptor = ComponentDescriptor::from_value(forged).expect(name);
+        match verified(&descriptor, &trusted()) {
+            Ok(found) => panic!("{name}: passed {found:?}"),
+            Err(reason) => assert!(reason.contains(expected), "{name}: {reason}"),
+        }
+    }
+}
+
+/// What transport may change, and other spellings of the same.
+#[test]
+fn what_is_not_signed_may_change() {
+    let v3 = SignOptions {
+        normalisation: Normalisation::V3,
+        ..SignOptions::default()
+    };
+    let original = signed(&v3).into_document();
+    let changes: [fn(&mut Value); 8] = [
+        |it| {
+            it["component"]["resources"][0]["access"] =
+                json!({"type": "ociArtifact", "imageReference": "r.io/x:1"})
+        },
+        |it| {
+            it["component"]["repositoryContexts"] =
+                json!([{"type": "OCIRegistry", "baseUrl": "r.io"}])
+        },
+        |it| it["component"]["labels"][1]["value"] = json!("y"),
+        |it| it["component"]["sources"] = json!(null),
+        |it| it["signatures"][0]["name"] = json!("renamed"),
+        |it| it["component"]["resources"][0]["labels"] = json!([{"name": "l", "value": 1}]),
+        |it| it["component"]["labels"][0]["signing"] = json!("true"),
+        |it| {
+            let text = own(it)["signature"]["value"]
+                .as_str()
+                .unwrap()
+                .to_uppercase();
+            own(it)["signature"]["value"] = text.into();
+        },
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let mut changed = original.clone();
+        change(&mut changed);
+        assert_ne!(changed, original, "{index}");
+        let descriptor = ComponentDescriptor::from_value(changed).expect("a descriptor");
+        if index == 6 {
+            // The text counts as the flag, and is hashed as the text that it is.
+            verified(&descriptor, &trusted()).expect_err("other bytes");
+        } else {
+            verified(&descriptor, &trusted()).unwrap_or_else(|why| panic!("{index}: {why}"));
+        }
+    }
+    let mut pem_form = original;
+    set_pem(&mut pem_form, "", "Signature Algorithm: RSASSA-PSS\n\n", "");
+    let descriptor = ComponentDescriptor::from_value(pem_form).expect("a descriptor");
+    verified(&descriptor, &trusted()).expect("PEM holds, too");
+}
+
+/// Keys that JSON has twice: the last one counts for most readers, not for all.
+#[test]
+fn doubled_keys_in_the_stored_bytes() {
+    let original = signed(&SignOptions::default());
+    let bytes = original.encode(ocm_specs::descriptor::Encoding::Json).bytes;
+    let stored = String::from_utf8(bytes.to_vec()).expect("text");
+    for (from, to) in [
+        (
+            r#""name":"acme.org/app""#,
+            r#""name":"acme.org/evil","name":"acme.org/app""#,
+        ),
+        (r#""a":1"#, r#""a":2,"a":1"#),
+        (r#""component":"#, r#""component":{},"component":"#),
+    ] {
+        let doubled = stored.replacen(from, to, 1);
+        assert_ne!(doubled, stored);
+        let descriptor = ComponentDescriptor::decode(DESCRIPTOR_JSON, doubled.into_bytes());
+        let descriptor = descriptor.expect("the last one counts");
+        assert_eq!(descriptor, original);
+        let reason = verified(&descriptor, &trusted()).expect_err(from);
+        assert!(reason.contains("there twice"), "{reason}");
+    }
+}
+
+/// With the exponent 3, a padding that is not checked to its end has a cube root (Bleichenbacher's forgery).
+#[test]
+fn cube_roots_are_no_signatures() {
+    let digest = Digest::sha256(b"anything");
+    // DigestInfo of SHA-256 (RFC 8017, 9.2, note 1).
+    let info = hex::decode("3031300d060960864801650304020105000420").expect("hex");
+    let mut wanted = vec![0x00, 0x01];
+    wanted.extend([0xff; 8]);
+    wanted.push(0x00);
+    wanted.extend(info);
+    wanted.extend(hex::decode(digest.hex()).expect("hex"));
+    let checked = wanted.len();
+    wanted.resize(256, 0xff);
+    let root = cube_root(&wanted);
+    let cube = multiply(&multiply(&root, &root), &root);
+    let mut cube_bytes = vec![0; 256 - cube.len().min(256)];
+    cube_bytes.extend(&cube);
+    assert_eq!(
+        cube_bytes[..checked],
+        wanted[..checked],
+        "the forgery is a good one"
+    );
+    let mut signature = vec![0; 256 - root.len()];
+    signature.extend(&root);
+
+    let public = with_exponent_3();
+    assert!(!public.verifies(Pkcs1V15, &digest, &signature));
+    assert!(!public.verifies(Pss, &digest, &signature));
+}
+
+/// The first test key's modulus with the exponent 3.
+fn with_exponent_3() -> ocm_transformers::signing::PublicKey {
+    use aws_lc_rs::signature::KeyPair as _;
+    let der = STANDARD
+        .decode(
+            KEYS[0]
+                .lines()
+                .filter(|line| !line.starts_with('-'))
+                .collect::<String>(),
+        )
+        .expect("base64");
+    let pair = KeyPair::from_pkcs8(&der).expect("a key");
+    let mut public = pair.public_key().as_ref().to_vec();
+    assert!(public.ends_with(&[0x02, 0x03, 0x01, 0x00, 0x01]));
+    public.truncate(public.len() - 5);
+    public.extend([0x02, 0x01, 0x03]);
+    public[3] -= 2;
+    ocm_transformers::signing::PublicKey::from_der(&public).expect("a key")
+}
+
+/// Numbers as big-endian bytes.
+fn multiply(a: &[u8], b: &[u8]) -> Vec<u8> {
+    let mut out = vec![0_u8; a.len() + b.len()];
+    for (i, x) in a.iter().rev().enumerate() {
+        let mut carry = 0_u32;
+        for (j, y) in b.iter().rev().enumerate() {
+            let at = out.len() - 1 - i - j;
+            let sum = u32::from(out[at]) + u32::from(*x) * u32::from(*y) + carry;
+            out[at] = sum as u8;
+            carry = sum >> 8;
+        }
+        let at = out.len() - 1 - i - b.len();
+        out[at] = carry as u8;
+    }
+    let zeros = out.iter().take_while(|byte| **byte == 0).count();
+    out.split_off(zeros)
+}
+
+/// The greatest number whose cube is not above `of`.
+fn cube_root(of: &[u8]) -> Vec<u8> {
+    let zeros = of.iter().take_while(|byte| **byte == 0).count();
+    let of = &of[zeros..];
+    let mut root = vec![0_u8; of.len().div_ceil(3)];
+    for bit in 0..root.len() * 8 {
+        root[bit / 8] |= 0x80 >> (bit % 8);
+        let cube = multiply(&multiply(&root, &root), &root);
+        if (cube.len(), cube.as_slice()) > (of.len(), of) {
+            root[bit / 8] &= !(0x80 >> (bit % 8));
+        }
+    }
+    root
+}
+
+#[test]
+fn keys_are_usable_or_refused() {
+    for (text, expected) in [
+        (String::new(), "no private key"),
+        (pem("PUBLIC KEY", b"x"), "no private key"),
+        (pem("ENCRYPTED PRIVATE KEY", b"x"), "encrypted"),
+        (pem("PRIVATE KEY", b"x"), "no RSA key"),
+        (pem("RSA PRIVATE KEY", b"x"), "no RSA key"),
+    ] {
+        let error = PrivateKey::from_pem(&text).expect_err(expected);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    for text in [
+        String::new(),
+        pem("PUBLIC KEY", b"x"),
+        pem("CERTIFICATE", b"x"),
+    ] {
+        PublicMaterial::from_pem(&text).expect_err(&text);
+    }
+    // The first key of several counts, whatever stands in front.
+    let text = format!("# keys\n{}{}{}", pem("OTHER", b"x"), KEYS[1], KEYS[0]);
+    let first = PrivateKey::from_pem(&text).expect("a key").public_key();
+    assert_ne!(first, key().public_key());
+    assert_eq!(
+        PublicMaterial::from_pem(&text).expect("a key").key,
+        Some(first)
+    );
+    assert_eq!(
+        digest_of(
+            &signed(&SignOptions::default()),
+            Normalisation::V3,
+            Algorithm::Sha512
+        )
+        .value
+        .len(),
+        128
+    );
+}
