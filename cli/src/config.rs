@@ -85,6 +85,23 @@ impl Config {
         Ok(())
     }
 
+    /// What is configured for consumers, of both generations.
+    pub(crate) fn consumers(&self) -> Result<Consumers, CliError> {
+        // A later document wins, and the last of equals is found.
+        Ok(Consumers::from_documents(self.documents.iter())?)
+    }
+
+    /// The entries of one type, whatever its version, those of the file with the lowest priority first.
+    pub(crate) fn entries_of<'c>(&'c self, name: &'c str) -> impl Iterator<Item = &'c Json> {
+        self.documents
+            .iter()
+            .flat_map(entries)
+            .filter(move |entry| {
+                let kind = entry.get("type").and_then(Json::as_str).unwrap_or_default();
+                kind.split('/').next() == Some(name)
+            })
+    }
+
     /// Host aliases of `hostalias.config.ocm.software` entries: `aliases: {HOST: URL}`.
     pub(crate) fn host_aliases(&self) -> Vec<String> {
         let mut aliases = Vec::new();

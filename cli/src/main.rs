@@ -44,6 +44,15 @@ fn run(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Get(args::Get::ComponentVersion(get)) => {
             block_on(commands::get::component_version(get, ui))
         }
+        Command::Sign(args::Sign::ComponentVersion(sign)) => {
+            block_on(commands::sign::component_version(sign, ui))
+        }
+        Command::Verify(args::Verify::ComponentVersion(verify)) => {
+            block_on(commands::verify::component_version(verify, ui))
+        }
+        Command::Hash(args::Hash::ComponentVersion(hash)) => {
+            block_on(commands::hash::component_version(hash, ui))
+        }
         Command::Transfer(transfer) => block_on(commands::transfer::transfer(transfer, ui)),
         Command::Registry(args::Registry::Serve(serve)) => {
             block_on(commands::registry::serve(serve, ui))

@@ -2,7 +2,11 @@
 
 pub(crate) mod docs;
 pub(crate) mod get;
+pub(crate) mod hash;
+pub(crate) mod keys;
 pub(crate) mod registry;
 pub(crate) mod session;
+pub(crate) mod sign;
 pub(crate) mod transfer;
 pub(crate) mod types;
+pub(crate) mod verify;

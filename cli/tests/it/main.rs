@@ -12,3 +12,4 @@ mod graphs;
 mod invariants;
 mod output;
 mod place;
+mod signing;
