@@ -55,6 +55,7 @@ pub(crate) fn schema(name: SchemaName, ui: &Ui) -> Result<(), CliError> {
     let schema = match name {
         SchemaName::TransferSpec => spec_schema(&ocm_transformers::step_types()),
         SchemaName::Report => SchemaSettings::draft2020_12()
+            .for_serialize()
             .into_generator()
             .into_root_schema_for::<Report>()
             .to_value(),
@@ -79,12 +80,16 @@ fn choose<'t>(types: &'t StepTypes, name: Option<&str>) -> Result<Vec<&'t StepTy
                 ExitCode::NotFound,
                 format!("there is no step type `{name}`"),
             );
-            Err(
-                match ocm_specs::diagnostic::did_you_mean(name, types.names()) {
-                    Some(known) => error.with_hint(format!("did you mean `{known}`?")),
-                    None => error.with_hint("`ocm get types` lists them"),
-                },
-            )
+            // Who left the version out meant a name without it.
+            let versioned = name.contains('/');
+            let known = types.names().map(|known| match known.split_once('/') {
+                Some((base, _)) if !versioned => base,
+                _ => known,
+            });
+            Err(match ocm_specs::diagnostic::did_you_mean(name, known) {
+                Some(known) => error.with_hint(format!("did you mean `{known}`?")),
+                None => error.with_hint("`ocm get types` lists them"),
+            })
         }
     }
 }
