@@ -117,7 +117,7 @@ impl Copier {
         name = "copy",
         level = "debug",
         skip_all,
-        fields(root = ?artifact.root().map(|root| root.digest.short()), to = target.location())
+        fields(root = artifact.root().map(|root| root.digest.short()), to = target.location())
     )]
     pub async fn prepare(
         &self,
@@ -201,7 +201,7 @@ impl Copier {
         name = "push",
         level = "debug",
         skip_all,
-        fields(digest = ?blob.digest.as_ref().map(Digest::short), to = target.location())
+        fields(digest = blob.digest.as_ref().map(Digest::short), to = target.location())
     )]
     async fn push_blob(
         &self,
