@@ -171,6 +171,7 @@ impl Blob {
             .map_err(|error| self.blame(error))?;
         Ok(Box::pin(Verified {
             inner: stream,
+            source: self.source.clone(),
             hasher: self
                 .digest
                 .as_ref()
@@ -248,6 +249,7 @@ impl Source for Memory {
 /// Passes chunks on and looks at each: the one place where bytes are counted and hashed.
 struct Verified {
     inner: ByteStream,
+    source: Arc<dyn Source>,
     hasher: Option<Hasher>,
     digest: Option<Digest>,
     size: Option<u64>,
@@ -261,9 +263,7 @@ impl Verified {
     fn chunk(&mut self, chunk: Bytes) -> Result<Bytes> {
         self.seen += chunk.len() as u64;
         if let Some(size) = self.size.filter(|size| self.seen > *size) {
-            return Err(Error::mismatch(format!(
-                "content is longer than the {size} bytes announced"
-            )));
+            return Err(self.lie(format!("content is longer than the {size} bytes announced")));
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&chunk);
@@ -276,17 +276,23 @@ impl Verified {
 
     fn end(&mut self) -> Result<()> {
         if let Some(size) = self.size.filter(|size| self.seen < *size) {
-            return Err(Error::mismatch(format!(
-                "content ended after {} of {size} bytes",
-                self.seen
-            )));
+            return Err(self.lie(format!("content ended after {} of {size} bytes", self.seen)));
         }
         let found = self.hasher.take().map(Hasher::finish);
         match (&self.digest, found) {
-            (Some(expected), Some(found)) if *expected != found => Err(Error::mismatch(format!(
-                "content has digest {found}, expected {expected}"
-            ))),
+            (Some(expected), Some(found)) if *expected != found => {
+                Err(self.lie(format!("content has digest {found}, expected {expected}")))
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// Says where the wrong bytes came from, since whoever reads them often writes somewhere else.
+    fn lie(&self, message: String) -> Error {
+        let error = Error::mismatch(message);
+        match self.source.locator() {
+            Some(locator) => error.context(format!("read from {}", locator.store)),
+            None => error,
         }
     }
 }
