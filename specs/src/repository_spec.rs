@@ -234,7 +234,13 @@ impl OciRepositorySpec {
     /// # Errors
     /// [`RepositorySpecError::BaseUrl`]: another scheme, user information, or no host.
     pub fn endpoint(&self) -> Result<OciEndpoint, RepositorySpecError> {
-        let error = || RepositorySpecError::BaseUrl(self.base_url.clone());
+        // A password that someone put in front of the host is not repeated.
+        let error = || {
+            RepositorySpecError::BaseUrl(match self.base_url.rsplit_once('@') {
+                Some((_, host)) => format!("***@{host}"),
+                None => self.base_url.clone(),
+            })
+        };
         let (scheme, rest) = match self.base_url.split_once("://") {
             None => (None, self.base_url.as_str()),
             Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {

@@ -78,6 +78,9 @@ pub enum OciReferenceError {
     /// A registry with characters that no host has.
     #[error("`{0}` is not a registry")]
     Registry(String),
+    /// A name or password in front of the registry. The message repeats neither.
+    #[error("credentials stand in front of the registry `{0}`; they do not belong in a reference")]
+    Credentials(String),
     /// A tag that breaks the tag rule.
     #[error(
         "`{0}` is not a tag: expected a letter, digit or `_`, then at most 127 of these, `.` and `-`"
@@ -133,6 +136,9 @@ impl FromStr for OciReference {
         }
         let (scheme, rest) = split_scheme(text)?;
         let (registry, path) = rest.split_once('/').unwrap_or(("", rest));
+        if let Some((_, host)) = registry.rsplit_once('@') {
+            return Err(OciReferenceError::Credentials(host.to_owned()));
+        }
         if rest.contains('/') && !is_registry(registry) {
             return Err(OciReferenceError::Registry(registry.to_owned()));
         }
