@@ -461,6 +461,123 @@ async fn command_lines() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_help_lists_the_exit_codes() {
+    let help = Place::new().run(&["--help"]).await.ok().stdout;
+    let (_, codes) = help
+        .split_once("Exit codes:")
+        .expect("a list of exit codes");
+    let codes: Vec<u8> = codes
+        .lines()
+        .filter_map(|line| line.split_whitespace().next()?.parse().ok())
+        .collect();
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130, 143]);
+    let short = Place::new().run(&["-h"]).await.ok().stdout;
+    assert!(!short.contains("Exit codes"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_spec_makes_no_folder_to_serve() {
+    let place = Place::new();
+    place.put("spec.yaml", "transformations: 5");
+    let run = [
+        "transfer",
+        "--transfer-spec",
+        "spec.yaml",
+        "--serve",
+        "ghcr.io=./served",
+    ];
+    let ran = place.run(&run).await;
+    let mut wrong = blunders(&ran, 3, &["spec.yaml:1:"]);
+    wrong.extend(
+        place
+            .path("served")
+            .exists()
+            .then(|| "the folder is there".to_owned()),
+    );
+    assert_eq!(complain("serve", &wrong, &ran), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_version_of_the_same_name_stays() {
+    let place = Place::new();
+    place.put("conf.txt", "level: info\n");
+    place.put("spec.yaml", MAKE.replace("./source", "./target"));
+    place.run(TRANSFER).await.ok();
+    let before = std::fs::read(place.path("target/artifact-index.json")).unwrap();
+    place.put("conf.txt", "level: debug\n");
+    let ran = place.run(TRANSFER).await;
+    let wrong = blunders(&ran, 8, &["step `put`", "acme.org/demo:1.0.0", "hint:"]);
+    assert_eq!(complain("conflict", &wrong, &ran), None);
+    let after = std::fs::read(place.path("target/artifact-index.json")).unwrap();
+    assert_eq!(before, after);
+}
+
+/// A shell runs the program: what it says about files before counts for the program, too.
+async fn shell(place: &Place, before: &str) -> Ran {
+    let script = format!(
+        "{before} exec {} {}",
+        env!("CARGO_BIN_EXE_ocm"),
+        TRANSFER.join(" ")
+    );
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(place.path(""))
+        .output()
+        .await
+        .unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_and_closed_disks() {
+    let place = Place::new();
+    place.put("conf.txt", "level: info\n".repeat(100_000));
+    place.put("spec.yaml", MAKE.replace("./source", "./target"));
+    // Files may not grow beyond 64 blocks, as if the disk were full there.
+    let ran = shell(&place, "trap '' XFSZ; ulimit -f 64;").await;
+    let mut wrong = blunders(&ran, 1, &["step `add`", "target", "too large"]);
+    wrong.extend(visible(&place.path("target"), true));
+    assert_eq!(complain("file size", &wrong, &ran), None);
+
+    let mounted = "mkdir target && mount -t tmpfs -o size=64k none target 2>/dev/null || exit 99;";
+    let unshared = format!(
+        "unshare -m sh -c \"{mounted} {} {}; code=\\$?; ls target/blobs >names 2>/dev/null; cat target/artifact-index.json >index 2>/dev/null; exit \\$code\";",
+        env!("CARGO_BIN_EXE_ocm"),
+        TRANSFER.join(" ")
+    );
+    std::fs::remove_dir_all(place.path("target")).unwrap();
+    let ran = shell(&place, &format!("{unshared} exit $?;")).await;
+    match ran.code {
+        99 | 1 if !ran.stderr.contains("error:") => {
+            println!(
+                "skipped: no file system can be mounted here: {}",
+                ran.stderr
+            );
+        }
+        _ => {
+            let wrong = blunders(&ran, 1, &["step `add`", "target", "space"]);
+            assert_eq!(complain("disk full", &wrong, &ran), None);
+            let index = std::fs::read_to_string(place.path("index")).unwrap_or_default();
+            assert!(!index.contains("sha256"), "{index}");
+        }
+    }
+
+    let _ = std::fs::remove_dir_all(place.path("target"));
+    let closed = "mkdir -p target; chmod a-w target; touch target/x 2>/dev/null && exit 99;";
+    let ran = shell(&place, closed).await;
+    if ran.code == 99 {
+        println!("skipped: whoever runs this may write everywhere");
+        return;
+    }
+    let wrong = blunders(&ran, 6, &["step `", "target", "hint:"]);
+    assert_eq!(complain("closed", &wrong, &ran), None);
+}
+
 /// The file in `source/blobs` that holds the text.
 fn blob_with(place: &Place, text: &str) -> std::path::PathBuf {
     let blobs = place.path("source/blobs");

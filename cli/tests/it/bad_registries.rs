@@ -525,6 +525,59 @@ async fn breaks() {
     .await;
 }
 
+/// Wherever a user may put a password, it stays there.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_stay_secret() {
+    let with = |host: &str| format!("http://alice:{SECRET}@{host}");
+    let plain = "127.0.0.1:1";
+    let image = |reference: &str| DOWN.replace("source.example", reference);
+    let alias = format!("source.example={}", with(plain));
+    let proxied = format!("source.example={}", with("proxied.invalid"));
+    let rows: [(&str, String, Vec<&str>); 5] = [
+        ("in an alias", DOWN.to_owned(), vec!["--host-alias", &alias]),
+        (
+            "in an alias of an unknown host",
+            DOWN.to_owned(),
+            vec!["--host-alias", &proxied],
+        ),
+        (
+            "in a reference",
+            image(&format!("alice:{SECRET}@{plain}")),
+            vec![],
+        ),
+        (
+            "in a base URL",
+            UP.replace("target.example", &with(plain)),
+            vec![],
+        ),
+        (
+            "in a nonsense alias",
+            DOWN.to_owned(),
+            vec!["--host-alias", "x=http://a b"],
+        ),
+    ];
+    for (name, spec, more) in rows {
+        let place = Place::new();
+        place.put("spec.yaml", spec);
+        place.put("conf.txt", "x");
+        place.put("http.yaml", HTTP);
+        let mut run = vec![
+            "transfer",
+            "--transfer-spec",
+            "spec.yaml",
+            "--config",
+            "http.yaml",
+        ];
+        run.extend(["--report", "report.json", "--loglevel", "trace"]);
+        run.extend(more);
+        let ran = place.run(&run).await;
+        assert_ne!(ran.code, 0, "{name}");
+        let report = std::fs::read_to_string(place.path("report.json")).unwrap_or_default();
+        let said = [ran.stdout, ran.stderr, report].concat();
+        assert!(!said.contains(SECRET), "{name}: {said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_host_is_unavailable() {
     let place = Place::new();
