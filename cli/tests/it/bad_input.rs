@@ -211,9 +211,6 @@ async fn check(rows: Vec<Row>) {
 }
 
 pub(crate) fn complain(name: &str, wrong: &[String], ran: &Ran) -> Option<String> {
-    if std::env::var_os("SHOW").is_some() {
-        eprintln!("== {name}: {}\n{}", ran.code, ran.stderr);
-    }
     if wrong.is_empty() {
         return None;
     }
