@@ -10,4 +10,4 @@ pub use repository::{
     ComponentVersion, Existing, Known, PreparedVersion, Published, Repository, VersionOutcome,
     predict_local_blob,
 };
-pub use session::{Session, SessionConfig};
+pub use session::{RunEnd, Session, SessionConfig, WrittenArchive};

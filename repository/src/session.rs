@@ -24,7 +24,7 @@ use ocm_specs::repository_spec::{CtfRepositorySpec, OciRepositorySpec};
 use ocm_specs::{Digest, RepositorySpec};
 
 use crate::credentials::{Anonymous, CredentialSource};
-use crate::ctf::{self, Ctf, CtfOptions};
+use crate::ctf::{self, Ctf, CtfOptions, Form};
 use crate::oci::{Client, ClientConfig};
 use crate::repository::{ComponentVersion, Known, Repository};
 
@@ -54,6 +54,26 @@ impl SessionConfig {
             copy: CopyOptions::default(),
         }
     }
+}
+
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// All of it went well.
+    Succeeded,
+    /// Some of it failed.
+    Failed,
+    /// It was stopped.
+    Cancelled,
+}
+
+/// An archive file that [`Session::finish`] had to write.
+#[derive(Clone, Debug)]
+pub struct WrittenArchive {
+    /// The absolute path.
+    pub path: PathBuf,
+    /// Why it is as it was before; `None` if it is written.
+    pub error: Option<Error>,
 }
 
 /// One run's storage.
@@ -181,14 +201,14 @@ impl Session {
             return Ok(repository(format!("ctf://{}", ctf.path()), stores));
         }
         let archive = self
-            .archive(&self.resolve_path(&ctf.file_path), write)
+            .archive(&self.resolve_path(&ctf.file_path), form_of(ctf)?, write)
             .await?;
         let location = format!("ctf://{}", archive.path().display());
         Ok(repository(location, archive))
     }
 
     /// The archive at a path, opened once however it is spelled.
-    async fn archive(&self, path: &Path, write: bool) -> Result<Arc<Ctf>> {
+    async fn archive(&self, path: &Path, form: Option<Form>, write: bool) -> Result<Arc<Ctf>> {
         // Held while opening, which looks at one path: the next one to ask finds it open.
         let mut archives = self.archives.lock().await;
         if let Some(open) = archives.get(path).filter(|open| is_enough(open, write)) {
@@ -196,10 +216,7 @@ impl Session {
         }
         let access = if write {
             ctf::Access::Create
-        } else if tokio::fs::metadata(path)
-            .await
-            .is_ok_and(|found| found.is_dir())
-        {
+        } else if tokio::fs::metadata(path).await.is_ok() {
             // A later step of the run may write here; opening alone writes nothing.
             ctf::Access::ReadWrite
         } else {
@@ -209,7 +226,7 @@ impl Session {
             access,
             limits: self.limits().clone(),
         };
-        let opened = Ctf::open(path, options).await?;
+        let opened = Ctf::open_as(path, form, options).await?;
         let canonical = opened.path().to_owned();
         let archive = match archives
             .get(&canonical)
@@ -221,6 +238,41 @@ impl Session {
         archives.insert(canonical, archive.clone());
         archives.insert(path.to_owned(), archive.clone());
         Ok(archive)
+    }
+
+    /// Ends a run: writes the archive files (tar, tgz) that it changed, each as a whole, and tells of each how that went.
+    /// Registries and directories are up to date already.
+    ///
+    /// After a run that succeeded everything is written; after one that failed, what it published before it did; after one
+    /// that was cancelled, nothing. What is not written stays staged beside the archive for the next run.
+    pub async fn finish(&self, end: RunEnd) -> Vec<WrittenArchive> {
+        let open: BTreeMap<PathBuf, Arc<Ctf>> = {
+            let archives = self.archives.lock().await;
+            let archives = archives.values();
+            archives
+                .map(|archive| (archive.path().to_owned(), archive.clone()))
+                .collect()
+        };
+        let mut written = Vec::new();
+        for (path, archive) in open {
+            let is_due = match end {
+                RunEnd::Succeeded => true,
+                RunEnd::Failed => archive.pending() == ctf::Pending::Named,
+                RunEnd::Cancelled => false,
+            };
+            if !is_due {
+                continue;
+            }
+            match archive.flush().await {
+                Ok(false) => {}
+                Ok(true) => written.push(WrittenArchive { path, error: None }),
+                Err(error) => written.push(WrittenArchive {
+                    path,
+                    error: Some(error),
+                }),
+            }
+        }
+        written
     }
 
     /// The store of the repository that a reference names.
@@ -373,6 +425,21 @@ impl fmt::Debug for Session {
             .field("working_directory", &self.working_directory)
             .finish_non_exhaustive()
     }
+}
+
+/// The form that a spec asks for, should the archive have to be made.
+fn form_of(spec: &CtfRepositorySpec) -> Result<Option<Form>> {
+    Ok(match spec.file_format.as_deref() {
+        None | Some("") => None,
+        Some("directory") => Some(Form::Directory),
+        Some("tar") => Some(Form::Tar),
+        Some("tgz") => Some(Form::Tgz),
+        Some(other) => {
+            return Err(Error::invalid(format!(
+                "unknown fileFormat `{other}` of an archive: expected directory, tar or tgz"
+            )));
+        }
+    })
 }
 
 /// May the archive as it was opened be used so?

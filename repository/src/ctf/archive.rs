@@ -1,4 +1,4 @@
-//! The tar and tgz forms, for reading.
+//! Reading the tar and tgz forms; `pack.rs` writes them.
 //!
 //! Invariant: an archive is walked once. Of a tar only headers and the index are read, blobs are read later at their
 //! offsets; a tgz is unpacked once, its blobs going to one unlinked temporary file that counts as spooled bytes. Nothing is
@@ -15,13 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
-use ocm_content::{Error, Limits, Meter, Result};
+use ocm_content::{Error, ErrorKind, Limits, Meter, Result};
 use ocm_specs::Digest;
 use tar::Header;
 use tokio::sync::OnceCell;
 
 use super::file::{CHUNK, Section, blocking, os};
 use super::index::{INDEX_FILE, INDEX_LIMIT, Index};
+use super::locks::Stamp;
 use super::{digest_of_name, no_archive};
 
 const BLOCK: usize = 512;
@@ -46,18 +47,59 @@ const STEPS: usize = 256;
 pub(super) struct Archive {
     path: PathBuf,
     gzip: bool,
+    /// Is nothing there as good as nothing in it?
+    may_be_missing: bool,
     limits: Arc<Limits>,
     table: OnceCell<Result<Arc<Table>>>,
 }
 
 /// What is where.
 #[derive(Debug)]
-struct Table {
-    index: Arc<Index>,
+pub(super) struct Table {
+    /// The index.
+    pub(super) index: Arc<Index>,
+    /// What file it was read from; `None` for a file that is not there.
+    pub(super) stamp: Option<Stamp>,
     blobs: BTreeMap<Digest, Place>,
-    file: Arc<File>,
+    content: Option<Arc<File>>,
     path: Arc<Path>,
     _spooled: Spooled,
+}
+
+impl Table {
+    fn empty(path: &Path, limits: Arc<Limits>) -> Self {
+        Self {
+            index: Arc::default(),
+            stamp: None,
+            blobs: BTreeMap::new(),
+            content: None,
+            path: path.into(),
+            _spooled: Spooled::new(limits),
+        }
+    }
+
+    /// The length of a blob, `None` if it isn't here.
+    pub(super) fn size(&self, digest: &Digest) -> Option<u64> {
+        self.blobs.get(digest).map(|place| place.len)
+    }
+
+    /// Where a blob can be read.
+    pub(super) fn section(&self, digest: &Digest) -> Result<Section> {
+        match (self.blobs.get(digest), &self.content) {
+            (Some(place), Some(file)) => Ok(Section {
+                file: file.clone(),
+                path: self.path.clone(),
+                start: place.start,
+                len: place.len,
+            }),
+            _ => Err(Error::not_found(format!("not in {}", self.path.display()))),
+        }
+    }
+
+    /// All blobs.
+    pub(super) fn digests(&self) -> impl Iterator<Item = &Digest> {
+        self.blobs.keys()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,42 +110,23 @@ struct Place {
 
 impl Archive {
     /// The archive in that file. No I/O.
-    pub(super) fn new(path: PathBuf, gzip: bool, limits: Arc<Limits>) -> Arc<Self> {
+    pub(super) fn new(
+        path: PathBuf,
+        gzip: bool,
+        may_be_missing: bool,
+        limits: Arc<Limits>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             path,
             gzip,
+            may_be_missing,
             limits,
             table: OnceCell::new(),
         })
     }
 
-    /// The index.
-    pub(super) async fn index(&self) -> Result<Arc<Index>> {
-        Ok(self.table().await?.index.clone())
-    }
-
-    /// The length of a blob, `None` if it isn't here.
-    pub(super) async fn size(&self, digest: &Digest) -> Result<Option<u64>> {
-        Ok(self.table().await?.blobs.get(digest).map(|place| place.len))
-    }
-
-    /// Where a blob can be read.
-    pub(super) async fn section(&self, digest: &Digest) -> Result<Section> {
-        let table = self.table().await?;
-        let place = table
-            .blobs
-            .get(digest)
-            .ok_or_else(|| Error::not_found(format!("not in {}", self.path.display())))?;
-        Ok(Section {
-            file: table.file.clone(),
-            path: table.path.clone(),
-            start: place.start,
-            len: place.len,
-        })
-    }
-
-    /// A failure is kept like a success: the file is not walked again and again.
-    async fn table(&self) -> Result<&Arc<Table>> {
+    /// What is in it, read once. A failure is kept like a success: the file is not walked again and again.
+    pub(super) async fn table(&self) -> Result<&Arc<Table>> {
         let table = self
             .table
             .get_or_init(|| async { self.walk().await.map(Arc::new) });
@@ -112,7 +135,12 @@ impl Archive {
 
     async fn walk(&self) -> Result<Table> {
         let (path, gzip, limits) = (self.path.clone(), self.gzip, self.limits.clone());
-        let mut walk = blocking(move || Walk::open(&path, gzip, limits)).await?;
+        let mut walk = match blocking(move || Walk::open(&path, gzip, limits)).await {
+            Err(error) if error.kind() == ErrorKind::NotFound && self.may_be_missing => {
+                return Ok(Table::empty(&self.path, self.limits.clone()));
+            }
+            walk => walk?,
+        };
         loop {
             let before = walk.medium.spooled();
             let (next, more) = blocking(move || {
@@ -141,13 +169,24 @@ pub(super) fn is_header(block: &[u8; BLOCK]) -> bool {
 
 /// Bytes taken from the budget for temporary files, given back when dropped.
 #[derive(Debug)]
-struct Spooled {
+pub(super) struct Spooled {
     limits: Arc<Limits>,
     bytes: u64,
 }
 
 impl Spooled {
-    fn take(&mut self, bytes: u64) -> Result<()> {
+    /// Nothing yet.
+    pub(super) fn new(limits: Arc<Limits>) -> Self {
+        Self { limits, bytes: 0 }
+    }
+
+    /// Takes over what another one holds.
+    pub(super) fn absorb(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Takes more, or tells that there is no more.
+    pub(super) fn take(&mut self, bytes: u64) -> Result<()> {
         self.limits.spool().take(bytes)?;
         self.bytes += bytes;
         Ok(())
@@ -176,6 +215,7 @@ enum Medium {
 /// One walk through all entries.
 struct Walk {
     path: Arc<Path>,
+    stamp: Stamp,
     medium: MediumAt,
     state: State,
     entries: u64,
@@ -310,6 +350,7 @@ fn truncated(path: &Path) -> Error {
 impl Walk {
     fn open(path: &Path, gzip: bool, limits: Arc<Limits>) -> Result<Self> {
         let file = File::open(path).map_err(|error| os("open", path, &error))?;
+        let metadata = file.metadata().map_err(|error| os("open", path, &error))?;
         let medium = if gzip {
             let folder = limits.temp_folder()?.to_owned();
             let spool = tempfile::tempfile_in(&folder)
@@ -319,7 +360,6 @@ impl Walk {
                 spool,
             }
         } else {
-            let metadata = file.metadata().map_err(|error| os("open", path, &error))?;
             Medium::Plain {
                 file: Arc::new(file),
                 position: 0,
@@ -330,10 +370,11 @@ impl Walk {
         Ok(Self {
             medium: MediumAt {
                 medium,
-                spooled: Spooled { limits, bytes: 0 },
+                spooled: Spooled::new(limits),
                 path: path.clone(),
             },
             path,
+            stamp: Stamp::of(&metadata),
             state: State::Header,
             entries: 0,
             ignored: 0,
@@ -375,8 +416,9 @@ impl Walk {
         };
         Ok(Table {
             index: Arc::new(index),
+            stamp: Some(self.stamp),
             blobs: self.blobs,
-            file,
+            content: Some(file),
             path: self.path,
             _spooled: self.medium.spooled,
         })

@@ -9,7 +9,7 @@
 //! - **Durability**: blobs are synced before an index may name them; the index and the folder around the rename.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -21,20 +21,17 @@ use ocm_content::{Error, ErrorKind, MANIFEST_LIMIT, RawManifest, Result};
 use ocm_specs::Digest;
 use ocm_specs::oci::{Descriptor, Manifest};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::file::{
-    CHUNK, Section, blocking, make_folder, no_follow, not_followed, open_regular, os, sync_folder,
-    write_all,
+    CHUNK, Section, blocking, not_followed, open_regular, os, sync_folder, write_all,
 };
 use super::index::{Entry, INDEX_FILE, INDEX_LIMIT, Index};
+use super::locks::{FileLock, Stamp};
+use super::over::{Noted, Over};
 use super::{Garbage, blob_name, digest_of_name, referrers_tag};
 
 pub(super) const BLOBS: &str = "blobs";
 const LOCK: &str = ".lock";
-
-/// How long to wait for another process's change to the index, which takes milliseconds.
-const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A CTF in a directory.
 #[derive(Debug)]
@@ -44,8 +41,10 @@ pub(super) struct Directory {
     /// Blobs that a coming index may name and that may not be on the disk yet.
     pub(super) unsynced: Mutex<BTreeSet<Digest>>,
     queue: Mutex<Vec<Pending>>,
-    turn: tokio::sync::Mutex<()>,
+    pub(super) turn: tokio::sync::Mutex<()>,
     pub(super) staged: AtomicBool,
+    /// What this folder lies over, where it is the staging folder of an archive file.
+    pub(super) over: Option<Over>,
 }
 
 /// The index as it was read last. The open file keeps its inode from being used for another file.
@@ -54,30 +53,6 @@ struct Cached {
     pinned: Option<File>,
     stamp: Option<Stamp>,
     index: Arc<Index>,
-}
-
-#[derive(Debug, PartialEq)]
-struct Stamp {
-    inode: (u64, u64),
-    modified: Option<std::time::SystemTime>,
-    len: u64,
-}
-
-impl Stamp {
-    fn of(metadata: &fs::Metadata) -> Self {
-        #[cfg(unix)]
-        let inode = {
-            use std::os::unix::fs::MetadataExt;
-            (metadata.dev(), metadata.ino())
-        };
-        #[cfg(not(unix))]
-        let inode = (0, 0);
-        Self {
-            inode,
-            modified: metadata.modified().ok(),
-            len: metadata.len(),
-        }
-    }
 }
 
 /// One change to the index.
@@ -105,6 +80,15 @@ struct Pending {
 impl Directory {
     /// The CTF in that folder, which need not exist yet. No I/O.
     pub(super) fn new(root: PathBuf) -> Arc<Self> {
+        Self::make(root, None)
+    }
+
+    /// The staging folder of an archive file: what is not in it is looked for in what it lies over.
+    pub(super) fn over(root: PathBuf, over: Over) -> Arc<Self> {
+        Self::make(root, Some(over))
+    }
+
+    fn make(root: PathBuf, over: Option<Over>) -> Arc<Self> {
         Arc::new(Self {
             root,
             cached: Mutex::default(),
@@ -112,6 +96,7 @@ impl Directory {
             queue: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             staged: AtomicBool::new(false),
+            over,
         })
     }
 
@@ -130,8 +115,14 @@ impl Directory {
     /// The file of a blob. Blocks.
     pub(super) fn section(&self, digest: &Digest) -> Result<Section> {
         let path = self.blob_path(digest);
+        self.check_left_over(digest)?;
         self.check_folder(BLOBS)?;
-        let file = open_regular(&path)?;
+        let file = match (open_regular(&path), &self.over) {
+            (Err(error), Some(over)) if error.kind() == ErrorKind::NotFound => {
+                return over.section(digest);
+            }
+            (file, _) => file?,
+        };
         let metadata = file.metadata().map_err(|error| os("open", &path, &error))?;
         Ok(Section {
             file: Arc::new(file),
@@ -143,6 +134,9 @@ impl Directory {
 
     /// Notes that the run relies on a blob that was here already: it is synced before an index names it.
     pub(super) fn adopt(&self, digest: &Digest) {
+        if self.over.is_some() {
+            return;
+        }
         lock(&self.unsynced).insert(digest.clone());
     }
 
@@ -176,7 +170,15 @@ impl Directory {
         if batch.is_empty() {
             return Ok(());
         }
-        let prepared: Result<IndexLock> = async {
+        if self.over.is_some() {
+            let directory = self.clone();
+            return blocking(move || {
+                directory.apply_over(batch);
+                Ok(())
+            })
+            .await;
+        }
+        let prepared: Result<FileLock> = async {
             self.sync_blobs().await?;
             self.lock().await
         }
@@ -214,7 +216,16 @@ impl Directory {
         }
     }
 
-    fn size_now(&self, digest: &Digest) -> Result<Option<u64>> {
+    pub(super) fn size_now(&self, digest: &Digest) -> Result<Option<u64>> {
+        match (self.own_size(digest)?, &self.over) {
+            (None, Some(over)) => Ok(over.size(digest)),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// The length of a blob in this folder itself.
+    pub(super) fn own_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.check_left_over(digest)?;
         self.check_folder(BLOBS)?;
         let path = self.blob_path(digest);
         match path.symlink_metadata() {
@@ -231,7 +242,15 @@ impl Directory {
         }
     }
 
-    fn read_manifest(&self, digest: &Digest) -> Result<Bytes> {
+    /// Blobs that another run left are looked at before they are relied on.
+    fn check_left_over(&self, digest: &Digest) -> Result<()> {
+        match &self.over {
+            Some(over) => over.check_left_over(digest, &self.blob_path(digest)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn read_manifest(&self, digest: &Digest) -> Result<Bytes> {
         let section = self.section(digest)?;
         if section.len > MANIFEST_LIMIT {
             return Err(Error::limit(format!(
@@ -259,6 +278,9 @@ impl Directory {
 // The index.
 impl Directory {
     fn load(&self) -> Result<Arc<Index>> {
+        if let Some(over) = &self.over {
+            return Ok(over.index());
+        }
         let path = self.root.join(INDEX_FILE);
         let mut cached = lock(&self.cached);
         let stamp = match path.symlink_metadata() {
@@ -337,6 +359,41 @@ impl Directory {
         answer(answers.into_iter());
     }
 
+    /// The same for the staging folder of an archive file: in memory, as long as the run lasts.
+    fn apply_over(&self, batch: Vec<Pending>) {
+        let Some(over) = &self.over else {
+            return;
+        };
+        let mut answers = Vec::with_capacity(batch.len());
+        for Pending { change, done } in batch {
+            let noted = Noted::of(&change);
+            let result = over.change(|index| self.change(index, change), noted);
+            answers.push((done, result));
+        }
+        answer(answers.into_iter());
+    }
+
+    /// Makes one change to an index in memory. Did it change anything?
+    pub(super) fn change(&self, index: &mut Index, change: Change) -> Result<bool> {
+        let mut work = Work {
+            directory: self,
+            index,
+            changed: false,
+            obsolete: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+        };
+        work.apply(change)?;
+        let (changed, obsolete, deleted) = (work.changed, work.obsolete, work.deleted);
+        let reached = if deleted.is_empty() {
+            BTreeSet::new()
+        } else {
+            self.reached(index)?
+        };
+        let deleted: BTreeSet<&Digest> = deleted.difference(&reached).collect();
+        self.remove_blobs(index, &obsolete, deleted.iter().copied())?;
+        Ok(changed || !deleted.is_empty())
+    }
+
     fn write_index(&self, index: Arc<Index>) -> Result<()> {
         let bytes = index.to_bytes();
         if bytes.len() as u64 > INDEX_LIMIT {
@@ -374,6 +431,9 @@ impl Directory {
     ) -> Result<()> {
         let lists = obsolete.iter().filter(|digest| !index.mentions(digest));
         for digest in lists.chain(deleted) {
+            if let Some(over) = &self.over {
+                over.forget(digest);
+            }
             let path = self.blob_path(digest);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -388,7 +448,7 @@ impl Directory {
 
     /// All digests that the entries and the manifests behind them name. What is missing or no manifest reaches nothing;
     /// what can't be read could reach anything, and is an error.
-    fn reached(&self, index: &Index) -> Result<BTreeSet<Digest>> {
+    pub(super) fn reached(&self, index: &Index) -> Result<BTreeSet<Digest>> {
         let mut reached = BTreeSet::new();
         let mut next: Vec<Digest> = index
             .entries()
@@ -413,20 +473,25 @@ impl Directory {
     }
 
     /// Removes blobs that nothing reaches and that were last written `grace` ago or earlier, and what dead writers left.
-    pub(super) async fn collect_garbage(self: &Arc<Self>, grace: Duration) -> Result<Garbage> {
+    /// With `remove` false they are only counted.
+    pub(super) async fn collect_garbage(
+        self: &Arc<Self>,
+        grace: Duration,
+        remove: bool,
+    ) -> Result<Garbage> {
         let held = self.lock().await?;
         let directory = self.clone();
         blocking(move || {
-            let garbage = directory.collect_now(grace);
+            let garbage = directory.collect_now(grace, remove);
             drop(held);
             garbage
         })
         .await
     }
 
-    fn collect_now(&self, grace: Duration) -> Result<Garbage> {
+    fn collect_now(&self, grace: Duration, remove: bool) -> Result<Garbage> {
         let reached = self.reached(&*self.load()?)?;
-        let mut garbage = self.sweep();
+        let mut garbage = self.sweep(remove);
         self.check_folder(BLOBS)?;
         let folder = self.root.join(BLOBS);
         let entries = match fs::read_dir(&folder) {
@@ -448,34 +513,17 @@ impl Directory {
                 continue;
             }
             let path = entry.path();
-            fs::remove_file(&path).map_err(|error| os("remove", &path, &error))?;
+            if remove {
+                fs::remove_file(&path).map_err(|error| os("remove", &path, &error))?;
+            }
             garbage.files += 1;
             garbage.bytes += metadata.len();
         }
         Ok(garbage)
     }
 
-    async fn lock(&self) -> Result<IndexLock> {
-        let deadline = Instant::now() + LOCK_PATIENCE;
-        let mut pause = Duration::from_millis(1);
-        loop {
-            let root = self.root.clone();
-            if let Some(held) = blocking(move || IndexLock::try_take(&root)).await? {
-                return Ok(held);
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::new(
-                    ErrorKind::Unavailable,
-                    format!(
-                        "another process holds {} for more than {} seconds",
-                        self.root.join(LOCK).display(),
-                        LOCK_PATIENCE.as_secs()
-                    ),
-                ));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(50));
-        }
+    async fn lock(&self) -> Result<FileLock> {
+        FileLock::take(&self.root, LOCK).await
     }
 }
 
@@ -666,54 +714,6 @@ fn insert_in_tail(list: &mut Vec<Descriptor>, link: Descriptor) {
     let tail = list.len().saturating_sub(sorted + 1);
     let place = list[tail..].partition_point(|other| other.digest <= link.digest);
     list.insert(tail + place, link);
-}
-
-/// The right to change the index.
-struct IndexLock {
-    file: File,
-    path: PathBuf,
-}
-
-impl IndexLock {
-    /// Takes the lock unless another has it. Blocks for no longer than system calls do.
-    fn try_take(root: &Path) -> Result<Option<Self>> {
-        let path = root.join(LOCK);
-        let file = match open_lock(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_folder(root)?;
-                open_lock(&path)
-            }
-            other => other,
-        }
-        .map_err(|error| not_followed(&path).unwrap_or_else(|| os("open", &path, &error)))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(os("lock", &path, &error)),
-        }
-        // The holder before removed the file: a lock on what has no name any more excludes nobody.
-        let same = match (file.metadata(), path.symlink_metadata()) {
-            (Ok(ours), Ok(named)) => Stamp::of(&ours).inode == Stamp::of(&named).inode,
-            _ => false,
-        };
-        Ok(same.then_some(Self { file, path }))
-    }
-}
-
-fn open_lock(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true);
-    no_follow(&mut options);
-    options.open(path)
-}
-
-impl Drop for IndexLock {
-    fn drop(&mut self) {
-        // Only the holder removes it, so a file that is found locked is the one that has the name. Where an open file
-        // cannot be removed it stays, which harms nobody; closing it lets go of the lock in any case.
-        let _ = fs::remove_file(&self.path);
-        let _ = self.file.unlock();
-    }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

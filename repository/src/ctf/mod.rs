@@ -4,8 +4,8 @@
 //! archive is read or written, and nothing is visible under a name before it is complete.
 //!
 //! The directory form can be written by any number of tasks and processes at once (`directory.rs` says how); equal
-//! content gives equal files, whatever was written first (`index.rs` says why). Tar and tgz are for reading
-//! (`archive.rs`).
+//! content gives equal files, whatever was written first (`index.rs` says why). Tar and tgz are read in place
+//! (`archive.rs`) and written as a whole by [`Ctf::flush`] (`pack.rs`).
 //!
 //! Referrers are kept as the referrers tag schema of the OCI distribution spec has it: an index under the tag
 //! `<algorithm>-<hex>` in the repository of the subject. Such tags are left out of listings.
@@ -14,6 +14,9 @@ mod archive;
 mod directory;
 mod file;
 mod index;
+mod locks;
+mod over;
+mod pack;
 mod staging;
 
 use std::collections::BTreeSet;
@@ -37,10 +40,11 @@ use ocm_specs::oci::{Descriptor, Manifest};
 use ocm_specs::{Algorithm, Digest};
 
 pub use self::index::{Entry, INDEX_FILE, INDEX_LIMIT, Index};
+pub use self::over::Pending;
 
-use self::archive::Archive;
 use self::directory::{Change, Directory};
 use self::file::{blocking, os};
+use self::pack::Pack;
 use self::staging::Draft;
 
 /// What may be done with an archive.
@@ -50,7 +54,7 @@ pub enum Access {
     ReadOnly,
     /// Read and change what is there.
     ReadWrite,
-    /// The same, and begin with an empty directory if there is nothing. Nothing is written before the first content.
+    /// The same, and begin with an empty archive if there is nothing. Nothing is written before the first content.
     Create,
 }
 
@@ -58,11 +62,11 @@ pub enum Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Form {
-    /// Files in a directory. The only form that is written in place.
+    /// Files in a directory, written in place.
     Directory,
-    /// A tar file, read in place.
+    /// A tar file, read in place, written as a whole by [`Ctf::flush`].
     Tar,
-    /// A gzip-compressed tar file, unpacked to a temporary file on the first use.
+    /// A gzip-compressed tar file, unpacked to a temporary file on the first use, written as a whole by [`Ctf::flush`].
     Tgz,
 }
 
@@ -102,7 +106,7 @@ struct Shared {
 #[derive(Clone, Debug)]
 enum Storage {
     Directory(Arc<Directory>),
-    Archive(Arc<Archive>),
+    File(Arc<Pack>),
 }
 
 impl Ctf {
@@ -111,25 +115,29 @@ impl Ctf {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when nothing is there and nothing may be created, [`ErrorKind::Invalid`] when something
-    /// else is there, [`ErrorKind::Unsupported`] for writing into tar and tgz.
+    /// else is there.
     pub async fn open(path: &Path, options: CtfOptions) -> Result<Arc<Self>> {
+        Self::open_as(path, None, options).await
+    }
+
+    /// The same, with the form of what is to be created told; what is there already stays as it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub async fn open_as(
+        path: &Path,
+        form: Option<Form>,
+        options: CtfOptions,
+    ) -> Result<Arc<Self>> {
         let given = path.to_owned();
         let access = options.access;
-        let (path, form) = blocking(move || find(&given, access)).await?;
-        if form != Form::Directory && access != Access::ReadOnly {
-            return Err(Error::unsupported(format!(
-                "{} would be an archive file, which can't be written in place",
-                path.display()
-            ))
-            .with_hint(
-                "write into a directory (a name without .tar, .tgz or .tar.gz) and pack that",
-            ));
-        }
+        let (path, form) = blocking(move || find(&given, form, access)).await?;
         let storage = match form {
             Form::Directory => Storage::Directory(Directory::new(path.clone())),
-            Form::Tar | Form::Tgz => Storage::Archive(Archive::new(
+            Form::Tar | Form::Tgz => Storage::File(Pack::new(
                 path.clone(),
                 form == Form::Tgz,
+                access != Access::ReadOnly,
                 options.limits,
             )),
         };
@@ -158,16 +166,61 @@ impl Ctf {
         self.shared.storage.index().await
     }
 
-    /// Removes blobs that no entry of the index reaches, and partial files of runs that were killed.
+    /// Ends a run's changes: writes the tar or tgz anew with all of them, merged with what other processes did to it
+    /// meanwhile, and renames it into place. Was anything written? A directory is always up to date.
+    ///
+    /// Before this the file is as it was, for everybody but this `Ctf`. What is being put at the same time may be left
+    /// out: this is for the end of a run. If it fails, or is not called, the file stays as it was, and content that was put
+    /// stays in a folder beside it (`<path>.staging`), where the next run finds it.
+    ///
+    /// # Errors
+    /// Those of the disk; [`ErrorKind::Conflict`] when another process removed what the changes rely on.
+    pub async fn flush(&self) -> Result<bool> {
+        match &self.shared.storage {
+            Storage::Directory(_) => Ok(false),
+            Storage::File(pack) => pack
+                .flush()
+                .await
+                .map_err(|error| error.context(format!("write {}", self.shared.path.display()))),
+        }
+    }
+
+    /// What [`Self::flush`] has to write.
+    pub fn pending(&self) -> Pending {
+        match &self.shared.storage {
+            Storage::Directory(_) => Pending::Nothing,
+            Storage::File(pack) => pack.pending(),
+        }
+    }
+
+    /// Removes blobs that no entry of the index reaches, and what runs left that were killed: partial files, and staging
+    /// folders beside archive files.
     ///
     /// Blobs that were written less than `grace` ago stay: a run that is going on pushes blobs before the manifest that
-    /// reaches them. A run that relies on an older blob finds it missing when it puts the manifest, and pushes it again.
+    /// reaches them. A run that relies on an older blob finds it missing when it puts the manifest, and pushes it again. An
+    /// archive file is as old as its last change, and is written anew if it has garbage.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] where nothing can be written; any error of reading a manifest that the index names, since
     /// it might reach everything. Then nothing is removed.
     pub async fn collect_garbage(&self, grace: Duration) -> Result<Garbage> {
-        self.shared.writable()?.collect_garbage(grace).await
+        self.garbage(grace, true).await
+    }
+
+    /// What [`Self::collect_garbage`] would remove.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn find_garbage(&self, grace: Duration) -> Result<Garbage> {
+        self.garbage(grace, false).await
+    }
+
+    async fn garbage(&self, grace: Duration, remove: bool) -> Result<Garbage> {
+        self.shared.check_writable()?;
+        match &self.shared.storage {
+            Storage::Directory(directory) => directory.collect_garbage(grace, remove).await,
+            Storage::File(pack) => pack.collect_garbage(grace, remove).await,
+        }
     }
 }
 
@@ -192,7 +245,7 @@ impl Stores for Ctf {
     }
 
     async fn stage(&self) -> Result<Box<dyn Staging>> {
-        let draft = self.shared.writable()?.draft(true);
+        let draft = self.shared.changes().await?.draft(true);
         Ok(Box::new(Staged(draft)))
     }
 
@@ -202,11 +255,21 @@ impl Stores for Ctf {
 }
 
 /// Finds out what is at `path`: the place itself and its form. Blocks.
-fn find(path: &Path, access: Access) -> Result<(PathBuf, Form)> {
+fn find(path: &Path, form: Option<Form>, access: Access) -> Result<(PathBuf, Form)> {
+    let new_form = form.unwrap_or_else(|| form_of_name(path));
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Create => {
-            return Ok((canonical(path)?, form_of_name(path)));
+            return Ok((canonical(path)?, new_form));
+        }
+        // A run that was killed before it wrote the archive for the first time: nothing but content without names.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                && access == Access::ReadWrite
+                && new_form != Form::Directory
+                && pack::staging_folder(path).is_dir() =>
+        {
+            return Ok((canonical(path)?, new_form));
         }
         Err(error) => return Err(os("open", path, &error)),
     };
@@ -305,14 +368,14 @@ impl Storage {
     async fn index(&self) -> Result<Arc<Index>> {
         match self {
             Self::Directory(directory) => directory.index().await,
-            Self::Archive(archive) => archive.index().await,
+            Self::File(pack) => pack.index().await,
         }
     }
 
     async fn size(&self, digest: &Digest) -> Result<Option<u64>> {
         match self {
             Self::Directory(directory) => directory.size(digest).await,
-            Self::Archive(archive) => archive.size(digest).await,
+            Self::File(pack) => pack.size(digest).await,
         }
     }
 
@@ -322,8 +385,8 @@ impl Storage {
                 let (directory, digest) = (directory.clone(), digest.clone());
                 file::stream(move || directory.section(&digest), offset).await
             }
-            Self::Archive(archive) => {
-                let section = archive.section(digest).await?;
+            Self::File(pack) => {
+                let section = pack.section(digest).await?;
                 file::stream(move || Ok(section), offset).await
             }
         }
@@ -335,13 +398,29 @@ impl Shared {
         format!("ctf://{}//{repository}", self.path.display())
     }
 
-    fn writable(&self) -> Result<&Arc<Directory>> {
-        match &self.storage {
-            Storage::Directory(directory) if self.access != Access::ReadOnly => Ok(directory),
-            _ => Err(Error::unsupported(format!(
+    fn check_writable(&self) -> Result<()> {
+        if self.access == Access::ReadOnly {
+            return Err(Error::unsupported(format!(
                 "{} was opened for reading only",
                 self.path.display()
-            ))),
+            )));
+        }
+        Ok(())
+    }
+
+    /// The folder that changes go to.
+    async fn changes(&self) -> Result<Arc<Directory>> {
+        self.check_writable()?;
+        match &self.storage {
+            Storage::Directory(directory) => Ok(directory.clone()),
+            Storage::File(pack) => pack.changes().await,
+        }
+    }
+
+    /// Notes that the run relies on a blob that is here.
+    fn adopt(&self, digest: &Digest) {
+        if let Storage::Directory(directory) = &self.storage {
+            directory.adopt(digest);
         }
     }
 
@@ -459,7 +538,7 @@ impl Repository {
 
     async fn commit(&self, change: Change) -> Result<()> {
         let location = || self.shared.location(&self.name);
-        let made = self.shared.writable()?.commit(change).await;
+        let made = self.shared.changes().await?.commit(change).await;
         made.map_err(|error| error.context(location()))
     }
 
@@ -512,18 +591,19 @@ impl ContentStore for Repository {
     }
 
     async fn push(&self, blob: &Blob, _mount_from: &[String]) -> Result<Pushed> {
-        let directory = self.shared.writable()?;
+        self.shared.check_writable()?;
         if let Some(digest) = &blob.digest
             && let Some(size) = self.has(digest, blob.size).await?
         {
             Meter::with(Meter::skipped);
-            directory.adopt(digest);
+            self.shared.adopt(digest);
             return Ok(Pushed {
                 descriptor: Descriptor::new(blob.media_type.clone(), digest.clone(), size),
                 outcome: Outcome::Present,
             });
         }
-        let mut draft = directory.draft(blob.digest.is_none());
+        let changes = self.shared.changes().await?;
+        let mut draft = changes.draft(blob.digest.is_none());
         let mut stream = blob.open().await?;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
@@ -546,7 +626,7 @@ impl ContentStore for Repository {
     }
 
     async fn put_manifest(&self, manifest: &RawManifest, tag: Option<&str>) -> Result<()> {
-        let directory = self.shared.writable()?;
+        self.shared.check_writable()?;
         tag.map_or(Ok(()), check_tag)?;
         let len = manifest.bytes.len() as u64;
         if len > MANIFEST_LIMIT {
@@ -564,9 +644,9 @@ impl ContentStore for Repository {
         }
         let parsed = Arc::new(manifest.parse()?);
         if self.shared.storage.size(&found).await? == Some(len) {
-            directory.adopt(&found);
+            self.shared.adopt(&found);
         } else {
-            let mut draft = directory.draft(false);
+            let mut draft = self.shared.changes().await?.draft(false);
             draft.write(manifest.bytes.clone()).await?;
             draft.finish(Some(found)).await?;
             Meter::with(|meter| meter.sent(len));

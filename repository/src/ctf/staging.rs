@@ -17,18 +17,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use ocm_content::{Error, Result};
+use ocm_content::{Error, Meter, Result};
 use ocm_specs::{Algorithm, Digest, Hasher};
 use tempfile::NamedTempFile;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::Garbage;
+use super::archive::Spooled;
 use super::directory::{BLOBS, Directory, lock};
 use super::file::{
     CHUNK, blocking, make_folder, no_follow, open_regular, os, sync_folder, write_all,
 };
+use super::over::Over;
 
-const STAGING: &str = ".staging";
+pub(super) const STAGING: &str = ".staging";
 
 /// From this size on, in bytes, a blob is synced on its own.
 const SYNC_AT: u64 = 4 << 20;
@@ -47,6 +49,7 @@ impl Directory {
             state: Some(Written {
                 file: None,
                 hasher: hash.then(|| Hasher::new(Algorithm::Sha256)),
+                spooled: self.over.as_ref().map(Over::spooled),
             }),
             writing: None,
             failed: None,
@@ -57,7 +60,7 @@ impl Directory {
     pub(super) fn stage(&self, prefix: &str) -> Result<NamedTempFile> {
         let folder = self.root.join(STAGING);
         if !self.staged.swap(true, Ordering::Relaxed) {
-            self.sweep();
+            self.sweep(true);
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(prefix).suffix(".part").rand_bytes(12);
@@ -96,7 +99,8 @@ impl Directory {
 
     /// Gives a complete file its name. Blocks.
     pub(super) fn publish(&self, temp: NamedTempFile, digest: &Digest, len: u64) -> Result<()> {
-        if len >= SYNC_AT {
+        // What goes into an archive file is synced as a part of that.
+        if len >= SYNC_AT && self.over.is_none() {
             temp.as_file()
                 .sync_data()
                 .map_err(|error| os("sync", temp.path(), &error))?;
@@ -111,7 +115,12 @@ impl Directory {
             other => other,
         };
         persisted.map_err(|error| os("create", &path, &error.error))?;
-        lock(&self.unsynced).insert(digest.clone());
+        match &self.over {
+            Some(over) => over.arrived(digest),
+            None => {
+                lock(&self.unsynced).insert(digest.clone());
+            }
+        }
         Ok(())
     }
 
@@ -189,7 +198,8 @@ impl Drop for Unsynced<'_> {
 
 impl Directory {
     /// Removes what writers that are gone left in the staging folder: files that nobody has locked. Blocks.
-    pub(super) fn sweep(&self) -> Garbage {
+    /// With `remove` false they are only counted.
+    pub(super) fn sweep(&self, remove: bool) -> Garbage {
         let mut garbage = Garbage::default();
         let folder = self.root.join(STAGING);
         let entries = match self.check_folder(STAGING) {
@@ -207,7 +217,7 @@ impl Directory {
             let Ok(file) = options.open(&path) else {
                 continue;
             };
-            if file.try_lock().is_ok() && fs::remove_file(&path).is_ok() {
+            if file.try_lock().is_ok() && (!remove || fs::remove_file(&path).is_ok()) {
                 garbage.files += 1;
                 garbage.bytes += file.metadata().map_or(0, |metadata| metadata.len());
             }
@@ -249,12 +259,17 @@ pub(super) struct Draft {
 struct Written {
     file: Option<NamedTempFile>,
     hasher: Option<Hasher>,
+    /// What it takes of the budget for temporary files, where it is one.
+    spooled: Option<Spooled>,
 }
 
 impl Written {
     fn append(&mut self, directory: &Directory, pieces: &[Bytes]) -> Result<()> {
         if let Some(hasher) = &mut self.hasher {
             pieces.iter().for_each(|piece| hasher.update(piece));
+        }
+        if let Some(spooled) = &mut self.spooled {
+            spooled.take(pieces.iter().map(|piece| piece.len() as u64).sum())?;
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -273,6 +288,9 @@ impl Draft {
     /// Appends. One piece is written while the next one arrives.
     pub(super) async fn write(&mut self, chunk: Bytes) -> Result<()> {
         self.len += chunk.len() as u64;
+        if self.directory.over.is_some() {
+            Meter::with(|meter| meter.spooled(chunk.len() as u64));
+        }
         self.buffered += chunk.len();
         if !chunk.is_empty() {
             self.buffer.push(chunk);
@@ -343,13 +361,16 @@ impl Draft {
                 }
             };
             directory.publish(file, &digest, len)?;
+            if let (Some(over), Some(spooled)) = (&directory.over, state.spooled) {
+                over.keep(spooled);
+            }
             Ok(digest)
         })
         .await
     }
 }
 
-fn hash_file(path: &Path, algorithm: Algorithm) -> Result<Digest> {
+pub(super) fn hash_file(path: &Path, algorithm: Algorithm) -> Result<Digest> {
     let mut file = open_regular(path)?;
     let mut hasher = Hasher::new(algorithm);
     let mut buffer = vec![0; CHUNK];

@@ -2,6 +2,7 @@
 
 mod counting;
 mod ctf;
+mod forms;
 mod mapping;
 mod oci;
 mod session;
