@@ -108,6 +108,9 @@ pub(crate) enum Command {
     /// Serve component versions as an OCI registry.
     #[command(subcommand)]
     Registry(Registry),
+    /// Look after archives in the Common Transport Format.
+    #[command(subcommand)]
+    Ctf(Ctf),
     /// Print the version.
     Version,
     /// Print a completion script.
@@ -296,6 +299,33 @@ pub(crate) struct ServeArgs {
     /// With --users: hand out bearer tokens instead of taking passwords with every request.
     #[arg(long, requires = "users")]
     pub(crate) tokens: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ctf {
+    /// Remove content that nothing refers to, and what killed runs left.
+    Gc(GcArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// The archive: a directory, a .tar or a .tgz.
+    pub(crate) archive: PathBuf,
+    /// Leave what was written less than this ago, as in 90s, 10m, 1h or 2d: a run may still need it.
+    #[arg(long, value_name = "AGE", default_value = "1h", value_parser = crate::units::parse_duration)]
+    pub(crate) grace: std::time::Duration,
+    /// Tell what would be removed; remove nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Format.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: GcFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GcFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -53,6 +53,7 @@ fn run(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Hash(args::Hash::ComponentVersion(hash)) => {
             block_on(commands::hash::component_version(hash, ui))
         }
+        Command::Ctf(args::Ctf::Gc(gc)) => block_on(commands::ctf::collect_garbage(gc, ui)),
         Command::Transfer(transfer) => block_on(commands::transfer::transfer(transfer, ui)),
         Command::Registry(args::Registry::Serve(serve)) => {
             block_on(commands::registry::serve(serve, ui))

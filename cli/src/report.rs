@@ -5,10 +5,12 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use ocm_content::meter::Metered;
-use ocm_engine::{Event, Plan, RunResult, Status, StepError};
+use ocm_engine::{Event, Plan, Status, StepError};
+use ocm_repository::WrittenArchive;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::commands::transfer::Ended;
 use crate::units;
 
 /// Version of the report's format.
@@ -24,6 +26,9 @@ pub(crate) struct Report {
     pub(crate) status: ReportStatus,
     /// Every step in document order.
     pub(crate) steps: Vec<StepReport>,
+    /// The archive files (tar, tgz) that were written behind the steps; what steps put there is visible since then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) archives: Vec<ArchiveReport>,
     /// All steps together.
     pub(crate) totals: Totals,
     /// How often the source of each blob was opened, by digest.
@@ -74,6 +79,33 @@ pub(crate) struct StepReport {
     pub(crate) moved: Totals,
     /// From its start to its end.
     pub(crate) took_ms: u64,
+}
+
+/// An archive file.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ArchiveReport {
+    /// Its absolute path.
+    pub(crate) path: String,
+    /// Why it could not be written and is as it was before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<StepFailure>,
+}
+
+impl ArchiveReport {
+    fn of(archive: &WrittenArchive) -> Self {
+        let error = archive.error.as_ref().map(|error| StepFailure {
+            kind: error.kind().as_str().to_owned(),
+            message: error.to_string(),
+            hint: error.hint().map(str::to_owned),
+            field: None,
+            origin: None,
+        });
+        Self {
+            path: archive.path.display().to_string(),
+            error,
+        }
+    }
 }
 
 /// The state of a step at the end of a run.
@@ -196,12 +228,7 @@ impl Recorder {
     }
 
     /// The report, with the steps in the order of the plan.
-    pub(crate) fn report(
-        mut self,
-        steps: &[StepName],
-        result: &RunResult,
-        took: Duration,
-    ) -> Report {
+    pub(crate) fn report(mut self, steps: &[StepName], ended: &Ended, took: Duration) -> Report {
         let steps = steps.iter().map(|name| {
             let recorded = self.steps.remove(&name.id).unwrap_or_default();
             StepReport {
@@ -218,13 +245,14 @@ impl Recorder {
         });
         Report {
             api_version: API_VERSION,
-            status: match result.status {
+            status: match ended.result.status {
                 Status::Succeeded => ReportStatus::Succeeded,
                 Status::Partial => ReportStatus::Partial,
                 Status::Failed => ReportStatus::Failed,
                 Status::Cancelled => ReportStatus::Cancelled,
             },
             steps: steps.collect(),
+            archives: ended.archives.iter().map(ArchiveReport::of).collect(),
             totals: self.totals,
             reads: self.reads,
             took_ms: millis(took),
@@ -294,6 +322,14 @@ impl Report {
             let because = because.map(|step| format!(" because of {step}"));
             let steps = units::count(count, "step");
             let _ = writeln!(out, "- {steps} skipped{}", because.unwrap_or_default());
+        }
+        for archive in &self.archives {
+            let mark = if archive.error.is_none() {
+                "✓"
+            } else {
+                "✗"
+            };
+            let _ = writeln!(out, "{mark} {}", archive.path);
         }
         out + &self.total()
     }
@@ -420,6 +456,7 @@ mod tests {
                 step("c", None, StepState::Skipped, nothing),
                 step("d", None, StepState::Skipped, nothing),
             ],
+            archives: Vec::new(),
             totals: sent,
             reads: BTreeMap::new(),
             took_ms: 1500,

@@ -2,6 +2,36 @@
 
 use std::time::Duration;
 
+/// Reads a time as in `90s`, `10m`, `1h30m` or `2d`; `0` needs no unit.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time: write it as in 90s, 10m, 1h or 2d");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut seconds: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit = match rest[digits..].chars().next() {
+            Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3_600,
+            Some('d') => 86_400,
+            _ => return Err(wrong()),
+        };
+        let part = number.checked_mul(unit).ok_or_else(wrong)?;
+        seconds = seconds.checked_add(part).ok_or_else(wrong)?;
+        // All units are one byte long.
+        rest = &rest[digits + 1..];
+    }
+    if text.is_empty() {
+        Err(wrong())
+    } else {
+        Ok(Duration::from_secs(seconds))
+    }
+}
+
 /// Reads `64MiB`, `1GB`, `4096`: binary units with `i`, decimal ones without.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text

@@ -8,3 +8,6 @@ pub mod components;
 pub mod faults;
 pub mod fixtures;
 pub mod peers;
+
+/// The embedded registry, for tests of crates that do not use it otherwise.
+pub use ocm_registry as registry;

@@ -1,5 +1,6 @@
 //! One file per verb: parse, call, render.
 
+pub(crate) mod ctf;
 pub(crate) mod docs;
 pub(crate) mod get;
 pub(crate) mod hash;

@@ -44,7 +44,11 @@ async fn stores(args: &ServeArgs, ui: &Ui) -> Result<Arc<dyn Stores>, CliError> 
         async move { Ctf::open(&path, CtfOptions { access, limits }).await }
     };
     Ok(match (&args.data, &args.ctf) {
-        (Some(data), _) => open(data, Access::Create).await?,
+        (Some(data), _) => {
+            let archive = open(data, Access::Create).await?;
+            super::ctf::check_served(&archive)?;
+            archive
+        }
         (None, Some(archive)) => open(archive, Access::ReadOnly).await?,
         (None, None) => Arc::new(MemoryStores::new()),
     })

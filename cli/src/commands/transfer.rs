@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ocm_content::{Limits, Referrers};
 use ocm_engine::{Context, Event, OnError, Plan, RunOptions, RunResult, Status, StepTypes};
 use ocm_registry::{Registry, RegistryConfig, Running};
-use ocm_repository::Session;
 use ocm_repository::ctf::{Access, Ctf, CtfOptions};
+use ocm_repository::{RunEnd, Session, WrittenArchive};
 use ocm_specs::diagnostic::Diagnostics;
 use ocm_specs::transfer::TransferSpec;
 use ocm_specs::yaml::{self, LoadOptions, Source};
@@ -160,6 +160,7 @@ async fn serve(
             },
         )
         .await?;
+        super::ctf::check_served(&stores)?;
         let running = Registry::bind(RegistryConfig::new(stores), ([127, 0, 0, 1], 0).into())
             .await
             .map_err(|error| CliError::new(ExitCode::Failure, format!("serve {host}: {error}")))?;
@@ -219,7 +220,7 @@ async fn run(
 ) -> Result<(), CliError> {
     let names = step_names(&plan);
     let mut context = Context::new(session.limits().clone(), session.clone());
-    context.files = Arc::new(Files(session));
+    context.files = Arc::new(Files(session.clone()));
     context.options = RunOptions {
         concurrency: usize::from(options.concurrency),
         on_error: match options.on_error {
@@ -237,22 +238,54 @@ async fn run(
         progress.show(&event);
     });
     let started = std::time::Instant::now();
-    let (result, signal) = until_signal(plan.run(context.clone(), observer), &context.cancel).await;
+    let running = async {
+        let result = plan.run(context.clone(), observer).await;
+        end(result, &session, &context.cancel).await
+    };
+    let (ended, signal) = until_signal(running, &context.cancel).await;
     let (report, every) = {
         let (recorder, progress) = &mut *listener.lock().unwrap_or_else(PoisonError::into_inner);
         progress.end();
-        let report = std::mem::take(recorder).report(&names, &result, started.elapsed());
+        let report = std::mem::take(recorder).report(&names, &ended, started.elapsed());
         (report, !progress.told_each())
     };
     tell(&report, every, options, ui)?;
-    verdict(&result, signal)
+    verdict(&ended, signal)
+}
+
+/// How a run ended, with what comes behind its steps.
+pub(crate) struct Ended {
+    pub(crate) result: RunResult,
+    /// The archive files that had to be written.
+    pub(crate) archives: Vec<WrittenArchive>,
+}
+
+/// Writes the archive files. A run whose archive can't be written has failed, whatever its steps say.
+async fn end(mut result: RunResult, session: &Session, cancel: &CancellationToken) -> Ended {
+    let how = match result.status {
+        Status::Succeeded => RunEnd::Succeeded,
+        Status::Partial | Status::Failed => RunEnd::Failed,
+        Status::Cancelled => RunEnd::Cancelled,
+    };
+    let archives = tokio::select! {
+        biased;
+        archives = session.finish(how) => archives,
+        () = cancel.cancelled(), if how != RunEnd::Cancelled => {
+            result.status = Status::Cancelled;
+            Vec::new()
+        }
+    };
+    if archives.iter().any(|archive| archive.error.is_some()) {
+        result.status = Status::Failed;
+    }
+    Ended { result, archives }
 }
 
 /// Waits for the run; the first signal cancels it, and the run then ends by itself within a second.
 async fn until_signal(
-    run: impl Future<Output = RunResult>,
+    run: impl Future<Output = Ended>,
     cancel: &CancellationToken,
-) -> (RunResult, Option<ExitCode>) {
+) -> (Ended, Option<ExitCode>) {
     tokio::pin!(run);
     tokio::select! {
         result = &mut run => (result, None),
@@ -302,8 +335,9 @@ fn tell(report: &Report, every: bool, options: &TransferOptions, ui: &Ui) -> Res
 }
 
 /// The exit code of a run and what to say about its failures.
-fn verdict(result: &RunResult, signal: Option<ExitCode>) -> Result<(), CliError> {
-    let failures: Vec<String> = result
+fn verdict(ended: &Ended, signal: Option<ExitCode>) -> Result<(), CliError> {
+    let Ended { result, archives } = ended;
+    let mut failures: Vec<String> = result
         .failures
         .iter()
         .map(|(step, error)| {
@@ -322,6 +356,12 @@ fn verdict(result: &RunResult, signal: Option<ExitCode>) -> Result<(), CliError>
         .failures
         .first()
         .map(|(_, error)| code_of(error.kind()));
+    let unwritten = archives.iter().filter_map(|archive| archive.error.as_ref());
+    let first = first.or_else(|| unwritten.clone().next().map(|error| code_of(error.kind())));
+    failures.extend(unwritten.map(|error| match error.hint() {
+        Some(hint) => format!("{error}\n  hint: {hint}"),
+        None => error.to_string(),
+    }));
     match (result.status, signal) {
         (Status::Succeeded, _) => Ok(()),
         (Status::Cancelled, code) => Err(CliError::new(

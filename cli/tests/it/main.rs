@@ -8,6 +8,7 @@ mod design;
 mod dry_run;
 mod example;
 mod fan_out;
+mod forms;
 mod graphs;
 mod invariants;
 mod output;

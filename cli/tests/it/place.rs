@@ -139,6 +139,7 @@ impl Place {
     /// A session of the test's own, with the same way to registries.
     pub(crate) fn session(&self) -> Arc<Session> {
         let mut config = SessionConfig::new(self.folder.path());
+        config.limits.temp_folder = Some(std::env::temp_dir());
         let aliases = self.aliases.iter();
         config.client.host_aliases = aliases
             .map(|(host, url)| (host.clone(), url.parse().unwrap()))

@@ -10,12 +10,12 @@ use ocm_content::limits::LimitsConfig;
 use ocm_content::{
     Artifact, Blob, Content, ContentStore, ErrorKind, Limits, MemoryStores, Meter, Stores,
 };
-use ocm_registry::{Registry, RegistryConfig, Running};
 use ocm_repository::ctf::{Access, Ctf, CtfOptions, Form, Pending};
 use ocm_repository::{Existing, Repository, RunEnd, Session, SessionConfig};
 use ocm_specs::descriptor::{ComponentDescriptor, ElementKind};
 use ocm_specs::{Digest, RepositorySpec};
 use ocm_testdata::fixtures;
+use ocm_testdata::registry::{Registry, RegistryConfig, Running};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -66,7 +66,9 @@ impl Place {
 }
 
 fn new_session() -> Arc<Session> {
-    Session::new(SessionConfig::new("/")).expect("a session")
+    let mut config = SessionConfig::new("/");
+    config.limits.temp_folder = Some(std::env::temp_dir());
+    Session::new(config).expect("a session")
 }
 
 async fn finish(session: &Session) {
