@@ -156,11 +156,11 @@ async fn certificates_are_checked() {
             .is_some_and(|hint| hint.contains("is not trusted")),
         "{error}"
     );
-    let error = client(trusting.clone(), Anonymous)
+    // In TLS 1.3 the refusal comes after the handshake and races with the request: the words depend on who is first.
+    client(trusting.clone(), Anonymous)
         .ping(&host)
         .await
         .expect_err("no client certificate");
-    assert!(error.to_string().contains("ertificate"), "{error}");
     let full = ClientConfig {
         client_certificates: certificate.clone(),
         ..trusting
