@@ -35,7 +35,10 @@ pub fn step_types() -> StepTypes {
         .with(oci_artifact::TransferOciArtifact)
         .with(oci_artifact::DownloadResource)
         .with(oci_artifact::UploadResource)
-        .with(cleanup::FileCleanup);
+        .with(cleanup::FileCleanup)
+        .with(signing::steps::HashComponent)
+        .with(signing::steps::SignComponent)
+        .with(signing::steps::VerifyComponent);
     with_storage::<Oci>(with_storage::<Ctf>(types))
 }
 

@@ -60,6 +60,9 @@ impl Roles {
             ("uploader.component.ctf", Role::ComponentUpload),
             ("uploader.component.oci", Role::ComponentUpload),
             ("merge.component", Role::DescriptorChange("base")),
+            ("hash.component", Role::DescriptorChange("descriptor")),
+            ("sign.component", Role::DescriptorChange("descriptor")),
+            ("verify.component", Role::DescriptorChange("descriptor")),
             (
                 "filter.resource",
                 Role::DescriptorChange("componentDescriptor"),

@@ -9,6 +9,7 @@ mod content;
 mod pem;
 mod rsa;
 mod signature;
+pub mod steps;
 mod unambiguous;
 
 pub use closure::{Closure, DigestOptions, Member};

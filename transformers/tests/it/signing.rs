@@ -11,16 +11,19 @@ use aws_lc_rs::rsa::{KeyPair, KeySize};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ocm_content::ErrorKind;
+use ocm_engine::Status;
+use ocm_repository::Existing;
 use ocm_specs::descriptor::ComponentDescriptor;
 use ocm_specs::media_type::{DESCRIPTOR_JSON, DESCRIPTOR_YAML};
 use ocm_specs::normalisation::Normalisation;
-use ocm_specs::{Algorithm, Digest};
+use ocm_specs::{Algorithm, Digest, RepositorySpec};
 use ocm_transformers::signing::{
-    PrivateKey, PublicMaterial, SignOptions, SignatureAlgorithm, SignatureCheck, SignatureState,
-    check, digest_of, gaps, select, sign,
+    Closure, DigestOptions, Member, PrivateKey, PublicMaterial, SignOptions, SignatureAlgorithm,
+    SignatureCheck, SignatureState, check, digest_of, gaps, select, sign,
 };
 use serde_json::{Value, json};
 
+use crate::support;
 use SignatureAlgorithm::{Pkcs1V15, Pss};
 
 /// The folder of the vectors; `None`, with the reason printed, when it is absent and may be.
@@ -942,4 +945,148 @@ fn keys_are_usable_or_refused() {
         .len(),
         128
     );
+}
+
+/// One run changes a component, hashes it and what references it, signs, verifies and uploads.
+#[tokio::test]
+async fn a_run_signs_again_what_it_changed() {
+    let version = |name: &str, references: Value| {
+        json!({"meta": {"schemaVersion": "v2"}, "component": {
+            "name": format!("acme.org/{name}"), "version": "1.0.0", "provider": "acme", "repositoryContexts": [],
+            "sources": [], "componentReferences": references, "resources": [
+                {"name": "tool", "version": "1.0.0", "type": "blob", "relation": "external",
+                 "access": {"type": "wget", "url": "https://x.example"},
+                 "digest": {"hashAlgorithm": "SHA-256", "normalisationAlgorithm": "genericBlobDigest/v1", "value": "00"}},
+            ],
+        }})
+    };
+    let stale = json!([{"name": "dep", "version": "1.0.0", "componentName": "acme.org/dep",
+        "digest": {"hashAlgorithm": "SHA-256", "normalisationAlgorithm": "jsonNormalisation/v3", "value": "0".repeat(64)}}]);
+    let mut changed = version("dep", json!([]))["component"]["resources"][0].clone();
+    changed["digest"]["value"] = json!("11");
+    let run = async |trusted: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("key.pem"), &KEYS[0]).unwrap();
+        std::fs::write(folder.path().join("trusted.pem"), trusted).unwrap();
+        let stores = ocm_content::MemoryStores::new();
+        let session = support::session(folder.path(), &stores);
+        let spec = json!({"transformations": [
+            {"id": "dep", "type": "merge.component/v1alpha1", "spec": {"base": version("dep", json!([])), "patches": [changed]}},
+            {"id": "hash", "type": "hash.component/v1alpha1",
+             "spec": {"descriptor": version("app", stale.clone()), "references": ["${dep.output.descriptor}"]}},
+            {"id": "sign", "type": "sign.component/v1alpha1", "spec": {"descriptor": "${hash.output.descriptor}",
+             "privateKeyFile": "key.pem", "signature": "acme"}},
+            {"id": "verify", "type": "verify.component/v1alpha1", "spec": {"descriptor": "${sign.output.descriptor}",
+             "trust": {"acme": "trusted.pem"}}},
+            {"id": "up1", "type": "uploader.component.oci/v1alpha1",
+             "spec": {"baseUrl": "ghcr.io", "subPath": "x", "componentDescriptor": "${dep.output.descriptor}"}},
+            {"id": "up2", "type": "uploader.component.oci/v1alpha1",
+             "spec": {"baseUrl": "ghcr.io", "subPath": "x", "componentDescriptor": "${verify.output.descriptor}"}},
+        ]});
+        let (result, _) = support::run(&session, &spec.to_string()).await;
+        (session, result)
+    };
+
+    let (session, result) = run(&KEYS[0]).await;
+    assert_eq!(result.status, Status::Succeeded, "{:?}", result.failures);
+    let place: RepositorySpec = "ghcr.io/x".parse().unwrap();
+    let repository = session.repository(&place, false).await.unwrap();
+    let app = repository.get("acme.org/app", "1.0.0").await.unwrap();
+    let selected = select(&app.descriptor, &["acme".to_owned()]).unwrap();
+    let found = check(
+        &app.descriptor,
+        None,
+        &selected[0],
+        Some(&trusted()),
+        SystemTime::now(),
+    );
+    assert_eq!(found.state, SignatureState::Valid, "{found:?}");
+    let closure = Closure::read(&session, app, &[], DigestOptions::default())
+        .await
+        .unwrap();
+    let names: Vec<String> = closure.members().iter().map(Member::name).collect();
+    assert_eq!(names, ["acme.org/dep:1.0.0", "acme.org/app:1.0.0"]);
+
+    let (session, result) = run(&KEYS[1]).await;
+    assert_eq!(result.status, Status::Failed);
+    let failures = format!("{:?}", result.failures);
+    assert!(failures.contains("not made by this key"), "{failures}");
+    let repository = session.repository(&place, false).await.unwrap();
+    assert!(
+        repository
+            .find("acme.org/app", "1.0.0")
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+/// A version that references itself by way of another ends the reading; so does a digest that is not that of the child.
+#[tokio::test]
+async fn closures_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = support::session(folder.path(), &ocm_content::MemoryStores::new());
+    let place: RepositorySpec = "ghcr.io/x".parse().unwrap();
+    let repository = session.repository(&place, true).await.unwrap();
+    let version = |name: &str, child: &str, digest: Value| {
+        json!({"meta": {"schemaVersion": "v2"}, "component": {
+            "name": format!("acme.org/{name}"), "version": "1.0.0", "provider": "acme", "repositoryContexts": [],
+            "sources": [], "resources": [], "componentReferences": [
+                {"name": child, "version": "1.0.0", "componentName": format!("acme.org/{child}"), "digest": digest}],
+        }})
+    };
+    let wrong = json!({"hashAlgorithm": "SHA-256", "normalisationAlgorithm": "jsonNormalisation/v3", "value": "0".repeat(64)});
+    let odd = json!({"hashAlgorithm": "SHA-256", "normalisationAlgorithm": "myNormalisation", "value": "0".repeat(64)});
+    let mut leaf = version("leaf", "none", json!(null));
+    leaf["component"]["componentReferences"] = json!([]);
+    for document in [
+        leaf,
+        version("a", "b", json!(null)),
+        version("b", "a", json!(null)),
+        version("wrong", "leaf", wrong),
+        version("odd", "leaf", odd),
+        version("lost", "nowhere", json!(null)),
+        version(
+            "fine",
+            "leaf",
+            json!({"hashAlgorithm": "", "normalisationAlgorithm": "", "value": ""}),
+        ),
+    ] {
+        let descriptor = ComponentDescriptor::from_value(document).unwrap();
+        let prepared = repository
+            .prepare_version(&descriptor, Existing::Fail)
+            .await
+            .unwrap();
+        prepared.publish().await.unwrap();
+    }
+    for (name, expected) in [
+        ("a", Some((ErrorKind::Invalid, "references itself"))),
+        (
+            "wrong",
+            Some((
+                ErrorKind::Mismatch,
+                "reference `leaf` of acme.org/wrong:1.0.0",
+            )),
+        ),
+        ("odd", Some((ErrorKind::Mismatch, "can't be checked"))),
+        ("lost", Some((ErrorKind::NotFound, "acme.org/nowhere"))),
+        ("fine", None),
+    ] {
+        let root = repository
+            .get(&format!("acme.org/{name}"), "1.0.0")
+            .await
+            .unwrap();
+        let found = Closure::read(&session, root, &[], DigestOptions::default()).await;
+        match (found, expected) {
+            (Ok(closure), None) => {
+                assert!(closure.root().is_changed());
+                assert!(gaps(&closure.root().descriptor).is_empty());
+            }
+            (Err(error), Some((kind, part))) => {
+                assert_eq!(error.kind(), kind, "{error}");
+                assert!(error.to_string().contains(part), "{error}");
+            }
+            (found, _) => panic!("{name}: {found:?}"),
+        }
+    }
 }
