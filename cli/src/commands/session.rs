@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ocm_content::limits::LimitsConfig;
 use ocm_content::{CopyOptions, Referrers};
-use ocm_repository::{Session, SessionConfig};
+use ocm_repository::{RunEnd, Session, SessionConfig};
 use url::Url;
 
 use crate::config::Config;
@@ -43,6 +43,15 @@ pub(crate) fn open(ui: &Ui, options: SessionOptions) -> Result<Arc<Session>, Cli
             referrers: options.referrers,
         },
     })?)
+}
+
+/// Ends a command that went well: archive files that it changed are written.
+pub(crate) async fn finish(session: &Session) -> Result<(), CliError> {
+    let written = session.finish(RunEnd::Succeeded).await;
+    match written.into_iter().find_map(|archive| archive.error) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// The default limits, with temporary files where the user wants them.

@@ -66,6 +66,7 @@ pub(crate) async fn component_version(args: SignArgs, ui: &Ui) -> Result<(), Cli
         for (member, descriptor) in &signed {
             write(&session, member, descriptor).await?;
         }
+        session::finish(&session).await?;
     }
     tell(&args, &signed, &wanted, ui);
     print(&args, signatures, ui)

@@ -208,3 +208,23 @@ async fn archive_files_are_not_served_for_writing() {
         .code(1);
     assert!(ran.stderr.contains("archive file"), "{}", ran.stderr);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_comes_into_an_archive_file() {
+    let Some(keys) = ocm_testdata::peers::vector("signatures/compat-rsa") else {
+        return;
+    };
+    let place = with_source().await;
+    copy(&place, "source", "x.tar", &[]).await.ok();
+    for name in ["rsa.priv", "rsa.pub"] {
+        place.put(name, std::fs::read(keys.join(name)).unwrap());
+    }
+    let reference = format!("x.tar//{COMPONENT}:1.0.0");
+    let sign = ["sign", "cv", "--private-key", "rsa.priv", &reference];
+    place.run(&sign).await.ok();
+    let version = place.component("x.tar", COMPONENT).await;
+    assert_eq!(version.descriptor.signatures().count(), 1);
+    let verify = ["verify", "cv", "--public-key", "rsa.pub", &reference];
+    place.run(&verify).await.ok();
+    assert!(!place.path("x.tar.staging").exists());
+}
