@@ -302,7 +302,8 @@ async fn lies() {
             5,
             &["source.example"],
             [
-                blob().nth(2).then(Fault::CutResponse { after: 5000 }),
+                // Whichever of the two blobs comes first: only the layer is longer than that.
+                blob().times(1..=2).then(Fault::CutResponse { after: 5000 }),
                 blob()
                     .times(3..)
                     .then(header("content-range", "bytes 7-300000/300001")),
