@@ -367,7 +367,7 @@ pub(crate) enum Hash {
 
 #[derive(Debug, Args)]
 pub(crate) struct SignArgs {
-    /// REPOSITORY//COMPONENT:VERSION
+    /// `REPOSITORY//COMPONENT:VERSION`
     pub(crate) reference: String,
     /// Name of the signature (repeatable) [default: default].
     #[arg(short, long, value_name = "NAME")]
@@ -410,7 +410,7 @@ pub(crate) struct SignArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// REPOSITORY//COMPONENT:VERSION[@DIGEST]
+    /// `REPOSITORY//COMPONENT:VERSION[@DIGEST]`
     pub(crate) reference: String,
     /// Only the signature of this name (repeatable); all of them without.
     #[arg(short, long, value_name = "NAME")]
@@ -434,7 +434,7 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct HashArgs {
-    /// REPOSITORY//COMPONENT:VERSION[@DIGEST]
+    /// `REPOSITORY//COMPONENT:VERSION[@DIGEST]`
     pub(crate) reference: String,
     /// What is hashed: jsonNormalisation/v1, v2, v3, v4alpha1.
     #[arg(short = 'N', long, alias = "normalization", value_name = "ALGORITHM",
