@@ -2,6 +2,7 @@
 
 mod auth;
 pub(crate) mod debian;
+mod embedded;
 mod pull;
 mod push;
 mod server;
