@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use ocm_content::{Content, Error, Limits, Meter};
 use tokio_util::sync::CancellationToken;
 
-use crate::step::{ContentRef, StepError};
+use crate::content_ref::ContentRef;
+use crate::error::StepError;
 
 /// The surroundings of one run. Runs share no process-wide state: two of these are two worlds.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ocm_content::meter::Metered;
 
-use crate::step::StepError;
+use crate::error::StepError;
 
 /// Something happened in a run. Events of one step come in the order of the variants.
 #[derive(Clone, Debug)]

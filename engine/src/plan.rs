@@ -15,13 +15,13 @@ use ocm_specs::transfer::TransferSpec;
 use ocm_specs::yaml::Node;
 use serde_json::{Map as JsonMap, Value as Json};
 
+use crate::error::StepError;
 use crate::graph::{Graph, LinkedStep, SUGGESTIONS, in_step};
 use crate::language::{
     self, Assignments, Document, Edit, Expression, Key, Object, Reference, Scope, Segment,
     StepView, Type, TypeRoot, TypeScope, Validator, check_document,
 };
 use crate::schedule::Edge;
-use crate::step::StepError;
 use crate::step_types::{StepType, StepTypeInfo, StepTypes};
 
 /// A spec that is ready to run.

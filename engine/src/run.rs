@@ -18,11 +18,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::Instrument;
 
 use crate::context::{ContentTable, Context, OnError, Shared, StepContext};
+use crate::error::StepError;
 use crate::event::{Event, Observer};
 use crate::language::{Root, Scope, StepView};
 use crate::plan::Plan;
 use crate::schedule::Schedule;
-use crate::step::{Outcome, Publish, StepError};
+use crate::step::{Outcome, Publish};
 use crate::step_types::panicked;
 
 /// Steps that may end at once before the loop looks at anything else.

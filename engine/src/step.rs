@@ -1,22 +1,16 @@
 //! What a step type is to the engine: typed inputs in, typed outputs and lazy content out.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use futures::future::BoxFuture;
-use ocm_content::{Blob, Content, Error, ErrorKind};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 
+#[cfg(doc)]
+use crate::content_ref::ContentRef;
 use crate::context::StepContext;
-
-/// The type text of a content reference: the reference implementation's file objects have it, too.
-pub const CONTENT_TYPE: &str = "File/v1alpha1";
-
-/// The schema keyword that marks a field as a content port.
-pub const CONTENT_KEYWORD: &str = "x-ocm-content";
+use crate::error::StepError;
 
 /// One kind of step.
 ///
@@ -134,152 +128,5 @@ impl fmt::Debug for Publish {
             .field("key", &self.key)
             .field("after", &self.after)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a step failed.
-#[derive(Clone, Debug)]
-pub struct StepError {
-    /// What happened, in kinds a caller can act on.
-    pub error: Error,
-    /// The input field it is about, below `spec`.
-    pub field: Option<String>,
-}
-
-impl StepError {
-    /// An error about one input field (a path below `spec`, as in `resource.name`).
-    pub fn at(field: impl Into<String>, error: impl Into<Error>) -> Self {
-        Self {
-            error: error.into(),
-            field: Some(field.into()),
-        }
-    }
-
-    /// Inputs that make no sense.
-    pub fn invalid(message: impl Into<String>) -> Self {
-        Error::invalid(message).into()
-    }
-
-    /// What a caller can do about it.
-    pub fn kind(&self) -> ErrorKind {
-        self.error.kind()
-    }
-}
-
-impl From<Error> for StepError {
-    fn from(error: Error) -> Self {
-        Self { error, field: None }
-    }
-}
-
-impl fmt::Display for StepError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.field {
-            Some(field) => write!(f, "spec.{field}: {}", self.error),
-            None => self.error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StepError {}
-
-/// A content handle as a value that specs and expressions can carry.
-///
-/// The bytes stay behind: `uri` names a port of a step of this run (`content:STEP/PORT`) or a file (`file:///…`).
-/// Turn it into content with [`StepContext::content`]. Expressions may read all its fields.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContentRef {
-    /// Always [`CONTENT_TYPE`] or a spelling of it.
-    #[serde(rename = "type", default = "content_type")]
-    pub kind: String,
-    /// Where the content is.
-    pub uri: String,
-    /// Its media type.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// Its digest: of the bytes, or of the root manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// Its length in bytes; absent for artifacts and for what is still being computed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<u64>,
-    /// Which resource these bytes are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lineage: Option<Lineage>,
-}
-
-/// Which resource of which component some bytes are, or were before they were converted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Lineage {
-    /// Component name.
-    pub component: String,
-    /// Component version.
-    pub version: String,
-    /// The resource as it stands in the descriptor.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource: Option<Json>,
-}
-
-fn content_type() -> String {
-    CONTENT_TYPE.to_owned()
-}
-
-impl ContentRef {
-    /// The reference to a port of a step of this run.
-    pub(crate) fn port(step: &str, port: &str, content: &Content) -> Self {
-        let (digest, size) = match content {
-            Content::Blob(Blob { digest, size, .. }) => {
-                (digest.as_ref().map(ToString::to_string), *size)
-            }
-            Content::Artifact(artifact) => {
-                (artifact.root().map(|root| root.digest.to_string()), None)
-            }
-        };
-        Self {
-            kind: content_type(),
-            uri: format!("content:{step}/{port}"),
-            media_type: Some(content.media_type().to_owned()),
-            digest,
-            size,
-            lineage: None,
-        }
-    }
-
-    /// Says which resource these bytes are.
-    #[must_use]
-    pub fn with_lineage(mut self, lineage: Option<Lineage>) -> Self {
-        self.lineage = lineage;
-        self
-    }
-}
-
-impl JsonSchema for ContentRef {
-    fn schema_name() -> Cow<'static, str> {
-        "Content".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let lineage = generator.subschema_for::<Lineage>();
-        json_schema!({
-            "type": "object",
-            "description": "Content: bytes or an OCI artifact, handed from step to step without being copied into the value.",
-            CONTENT_KEYWORD: true,
-            "properties": {
-                "type": {"type": "string"},
-                "uri": {"type": "string"},
-                "mediaType": {"type": "string"},
-                "digest": {"type": "string"},
-                "size": {"type": "integer"},
-                "lineage": lineage,
-            },
-            "required": ["uri"],
-            "additionalProperties": false,
-        })
     }
 }

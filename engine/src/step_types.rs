@@ -11,8 +11,10 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
 
+use crate::content_ref::CONTENT_KEYWORD;
 use crate::context::StepContext;
-use crate::step::{CONTENT_KEYWORD, Effect, Outcome, StepError, Transformer};
+use crate::error::StepError;
+use crate::step::{Effect, Outcome, Transformer};
 
 /// Everything the engine and its users may know about a step type without running it.
 #[derive(Clone, Debug)]
