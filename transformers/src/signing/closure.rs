@@ -3,8 +3,9 @@
 //! *Invariant*: a digest that is there is checked, never rewritten; one that is missing is computed in memory, and whoever
 //! wants it to last stores the descriptor that has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures::stream::{FuturesUnordered, StreamExt};
 use ocm_content::{Error, ErrorKind};
 use ocm_repository::{ComponentVersion, Repository, Session};
 use ocm_specs::Algorithm;
@@ -18,6 +19,8 @@ use super::{content, unambiguous};
 const DEPTH_LIMIT: usize = 64;
 /// Most component versions in a closure.
 const VERSIONS_LIMIT: usize = 100_000;
+/// Component versions that are read at once.
+const CONCURRENCY: usize = 16;
 
 /// How missing digests are made.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +65,7 @@ impl Member {
     }
 }
 
-/// A closure: referenced versions before those that reference them, each once, the root last.
+/// A closure: referenced versions before those that reference them, each once; of one root, the root last.
 #[derive(Clone, Debug)]
 pub struct Closure {
     members: Vec<Member>,
@@ -81,15 +84,44 @@ impl Closure {
         lookup: &[Repository],
         options: DigestOptions,
     ) -> Result<Self, Error> {
+        Self::read_all(session, vec![root], lookup, options).await
+    }
+
+    /// Reads the closures of several roots as one: what they share is read once, several versions at a time. Each root
+    /// comes after all that it references, in the order given.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub async fn read_all(
+        session: &Session,
+        roots: Vec<ComponentVersion>,
+        lookup: &[Repository],
+        options: DigestOptions,
+    ) -> Result<Self, Error> {
+        let order: Vec<Key> = roots.iter().map(key_of).collect();
+        let mut loaded = BTreeMap::new();
+        for (key, version) in load(roots, lookup).await? {
+            unambiguous::check(&version.descriptor)?;
+            let mut descriptor = version.descriptor.clone();
+            if options.resources {
+                resources(session, &version, &mut descriptor, options.hash).await?;
+            }
+            let member = Member {
+                version,
+                descriptor,
+            };
+            loaded.insert(key, member);
+        }
         let mut reader = Reader {
-            session,
-            lookup,
             options,
+            loaded,
             members: Vec::new(),
             known: BTreeMap::new(),
             path: Vec::new(),
         };
-        reader.member(root).await?;
+        for root in &order {
+            reader.member(root)?;
+        }
         Ok(Self {
             members: reader.members,
         })
@@ -100,7 +132,12 @@ impl Closure {
         &self.members
     }
 
-    /// The version whose closure this is.
+    /// The same, taken out.
+    pub fn into_members(self) -> Vec<Member> {
+        self.members
+    }
+
+    /// The version whose closure this is; the last of several.
     pub fn root(&self) -> &Member {
         self.members
             .last()
@@ -108,54 +145,142 @@ impl Closure {
     }
 }
 
-struct Reader<'a> {
-    session: &'a Session,
-    lookup: &'a [Repository],
-    options: DigestOptions,
-    members: Vec<Member>,
-    /// By component and version: the place in `members`.
-    known: BTreeMap<(String, String), usize>,
-    path: Vec<(String, String)>,
+/// Component and version.
+type Key = (String, String);
+
+fn key_of(version: &ComponentVersion) -> Key {
+    let descriptor = &version.descriptor;
+    (
+        descriptor.name().to_owned(),
+        descriptor.version().to_owned(),
+    )
 }
 
-impl Reader<'_> {
-    /// Adds `version` after all that it references; tells its place.
-    async fn member(&mut self, version: ComponentVersion) -> Result<usize, Error> {
-        let mut descriptor = version.descriptor.clone();
-        unambiguous::check(&descriptor)?;
-        let here = (
-            descriptor.name().to_owned(),
-            descriptor.version().to_owned(),
-        );
-        if self.path.contains(&here) {
+/// Reads everything that is referenced from `roots` on, each once.
+async fn load(
+    roots: Vec<ComponentVersion>,
+    lookup: &[Repository],
+) -> Result<BTreeMap<Key, ComponentVersion>, Error> {
+    let mut loaded = BTreeMap::new();
+    let mut level: Vec<(Key, ComponentVersion)> = roots
+        .into_iter()
+        .map(|version| (key_of(&version), version))
+        .collect();
+    let mut asked: BTreeSet<Key> = level.iter().map(|(key, _)| key.clone()).collect();
+    for _ in 0..DEPTH_LIMIT {
+        let mut wanted = Vec::new();
+        for (_, version) in &level {
+            for reference in version.descriptor.references() {
+                let component = reference.component_name().unwrap_or_default();
+                let key = (component.to_owned(), reference.version().to_owned());
+                if asked.insert(key.clone()) {
+                    wanted.push((version.repository.clone(), key));
+                }
+            }
+        }
+        if asked.len() > VERSIONS_LIMIT {
+            break;
+        }
+        loaded.extend(level);
+        if wanted.is_empty() {
+            return Ok(loaded);
+        }
+        level = load_level(wanted, lookup).await?;
+    }
+    Err(Error::limit(format!(
+        "more than {DEPTH_LIMIT} levels of references or {VERSIONS_LIMIT} component versions"
+    )))
+}
+
+/// Reads some component versions, several at once.
+async fn load_level(
+    wanted: Vec<(Repository, Key)>,
+    lookup: &[Repository],
+) -> Result<Vec<(Key, ComponentVersion)>, Error> {
+    let mut wanted = wanted.into_iter();
+    let mut reading = FuturesUnordered::new();
+    let mut found = Vec::new();
+    loop {
+        while reading.len() < CONCURRENCY
+            && let Some((repository, key)) = wanted.next()
+        {
+            reading.push(async move {
+                let version = find(&repository, lookup, &key.0, &key.1).await?;
+                Ok::<_, Error>((key, version))
+            });
+        }
+        match reading.next().await {
+            Some(version) => found.push(version?),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// The component version from the repository of who references it, else from the others in order.
+async fn find(
+    own: &Repository,
+    lookup: &[Repository],
+    component: &str,
+    version: &str,
+) -> Result<ComponentVersion, Error> {
+    let missing = match own.get(component, version).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => error,
+        found => return found,
+    };
+    for repository in lookup {
+        if let Some(found) = repository.find(component, version).await? {
+            return Ok(found);
+        }
+    }
+    Err(missing)
+}
+
+/// Puts what was read into order and checks or completes the digests of references.
+struct Reader {
+    options: DigestOptions,
+    /// What is not a member yet.
+    loaded: BTreeMap<Key, Member>,
+    members: Vec<Member>,
+    /// The place in `members`.
+    known: BTreeMap<Key, usize>,
+    path: Vec<Key>,
+}
+
+impl Reader {
+    /// Adds a component version after all that it references; tells its place.
+    fn member(&mut self, key: &Key) -> Result<usize, Error> {
+        if let Some(place) = self.known.get(key) {
+            return Ok(*place);
+        }
+        if self.path.contains(key) {
             return Err(Error::invalid(format!(
                 "component version {}:{} references itself",
-                here.0, here.1
+                key.0, key.1
             )));
         }
-        if self.path.len() == DEPTH_LIMIT || self.known.len() == VERSIONS_LIMIT {
+        if self.path.len() == DEPTH_LIMIT {
             return Err(Error::limit(format!(
-                "more than {DEPTH_LIMIT} levels of references or {VERSIONS_LIMIT} component versions"
+                "more than {DEPTH_LIMIT} levels of references"
             )));
         }
-        self.path.push(here.clone());
-        let references = descriptor.references().len();
-        for index in 0..references {
-            self.reference(&version, &mut descriptor, index).await?;
+        // Taken out, so that nobody who references it again while it is on the path finds it: that is a circle.
+        let mut member = self.loaded.remove(key).ok_or_else(|| {
+            Error::internal(format!(
+                "component version {}:{} was not read",
+                key.0, key.1
+            ))
+        })?;
+        self.path.push(key.clone());
+        for index in 0..member.version.descriptor.references().len() {
+            self.reference(&member.version, &mut member.descriptor, index)?;
         }
         self.path.pop();
-        if self.options.resources {
-            self.resources(&version, &mut descriptor).await?;
-        }
-        self.members.push(Member {
-            version,
-            descriptor,
-        });
-        self.known.insert(here, self.members.len() - 1);
+        self.members.push(member);
+        self.known.insert(key.clone(), self.members.len() - 1);
         Ok(self.members.len() - 1)
     }
 
-    async fn reference(
+    fn reference(
         &mut self,
         parent: &ComponentVersion,
         descriptor: &mut ComponentDescriptor,
@@ -164,22 +289,15 @@ impl Reader<'_> {
         let Some(reference) = parent.descriptor.references().nth(index) else {
             return Ok(());
         };
-        let name = reference.name().to_owned();
         let component = reference.component_name().unwrap_or_default().to_owned();
-        let wanted = (component, reference.version().to_owned());
-        let place = match self.known.get(&wanted) {
-            Some(place) => *place,
-            None => {
-                let child = self.find(parent, &wanted.0, &wanted.1).await?;
-                Box::pin(self.member(child)).await?
-            }
-        };
+        let place = self.member(&(component, reference.version().to_owned()))?;
         let child = &self.members[place];
-        let stated = parent.descriptor.references().nth(index);
-        match stated.filter(is_complete).and_then(|it| it.digest()) {
+        let stated = Some(reference).filter(is_complete);
+        match stated.and_then(|it| it.digest()) {
             Some(stated) => check_reference(&stated, child).map_err(|error| {
                 error.context(format!(
-                    "reference `{name}` of {}:{}",
+                    "reference `{}` of {}:{}",
+                    reference.name(),
                     descriptor.name(),
                     descriptor.version()
                 ))
@@ -192,51 +310,34 @@ impl Reader<'_> {
             }
         }
     }
+}
 
-    async fn find(
-        &self,
-        parent: &ComponentVersion,
-        component: &str,
-        version: &str,
-    ) -> Result<ComponentVersion, Error> {
-        let own = parent.repository.get(component, version).await;
-        let missing = match own {
-            Err(error) if error.kind() == ErrorKind::NotFound => error,
-            found => return found,
-        };
-        for repository in self.lookup {
-            if let Some(found) = repository.find(component, version).await? {
-                return Ok(found);
-            }
+/// Computes the digests that resources lack.
+async fn resources(
+    session: &Session,
+    version: &ComponentVersion,
+    descriptor: &mut ComponentDescriptor,
+    hash: Algorithm,
+) -> Result<(), Error> {
+    for (index, resource) in version.descriptor.resources().enumerate() {
+        if !has_content(&resource) || is_complete(&resource) {
+            continue;
         }
-        Err(missing)
+        let digest = content::digest(session, version, &resource, hash)
+            .await
+            .map_err(|error| {
+                error
+                    .context(format!(
+                        "resource `{}` of {}:{} has no digest, and none can be computed",
+                        resource.identity(),
+                        descriptor.name(),
+                        descriptor.version()
+                    ))
+                    .with_hint("add its digest where the component version is made")
+            })?;
+        set_digest(descriptor, ElementKind::Resource, index, &digest);
     }
-
-    async fn resources(
-        &self,
-        version: &ComponentVersion,
-        descriptor: &mut ComponentDescriptor,
-    ) -> Result<(), Error> {
-        for (index, resource) in version.descriptor.resources().enumerate() {
-            if !has_content(&resource) || is_complete(&resource) {
-                continue;
-            }
-            let digest = content::digest(self.session, version, &resource, self.options.hash)
-                .await
-                .map_err(|error| {
-                    error
-                        .context(format!(
-                            "resource `{}` of {}:{} has no digest, and none can be computed",
-                            resource.identity(),
-                            descriptor.name(),
-                            descriptor.version()
-                        ))
-                        .with_hint("add its digest where the component version is made")
-                })?;
-            set_digest(descriptor, ElementKind::Resource, index, &digest);
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// Is `stated` the digest of `child`, as it is stored or with its own missing digests?
