@@ -9,12 +9,14 @@ mod graph_output;
 mod http;
 mod progress;
 mod report;
+mod table;
 mod ui;
 mod units;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use ocm_specs::descriptor::ElementKind;
 
 use crate::args::{Cli, Command};
 use crate::error::CliError;
@@ -43,6 +45,28 @@ fn run(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Describe(args::Describe::Types(types)) => commands::types::describe(&types, ui),
         Command::Get(args::Get::ComponentVersion(get)) => {
             block_on(commands::get::component_version(get, ui))
+        }
+        Command::Get(args::Get::Resources(list)) => {
+            block_on(commands::elements::list(ElementKind::Resource, list, ui))
+        }
+        Command::Get(args::Get::Sources(list)) => {
+            block_on(commands::elements::list(ElementKind::Source, list, ui))
+        }
+        Command::Get(args::Get::References(list)) => {
+            block_on(commands::elements::list(ElementKind::Reference, list, ui))
+        }
+        Command::Describe(args::Describe::ComponentVersion(describe)) => {
+            block_on(commands::describe::component_version(describe, ui))
+        }
+        Command::Check(args::Check::ComponentVersion(check)) => {
+            block_on(commands::check::component_version(check, ui))
+        }
+        Command::Diff(diff) => block_on(commands::diff::diff(diff, ui)),
+        Command::Download(args::Download::Resource(download)) => {
+            block_on(commands::download::resource(download, ui))
+        }
+        Command::Download(args::Download::ComponentVersion(download)) => {
+            block_on(commands::download::component_version(download, ui))
         }
         Command::Sign(args::Sign::ComponentVersion(sign)) => {
             block_on(commands::sign::component_version(sign, ui))

@@ -7,6 +7,7 @@
 
 pub mod archive;
 mod artifact;
+pub mod audit;
 mod blob;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -23,6 +24,7 @@ pub mod spool;
 mod store;
 pub mod tarball;
 pub mod tee;
+pub mod unpack;
 
 pub use archive::{layout_tar, open_archive};
 pub use artifact::{Artifact, Composed, Content, Part, Stored};

@@ -3,6 +3,7 @@
 //! Invariant: pure data. This crate opens no file, sends no request, reads no clock and no environment.
 
 pub mod access;
+pub mod constraint;
 pub mod descriptor;
 pub mod diagnostic;
 pub mod digest;
@@ -17,6 +18,7 @@ pub mod repository_spec;
 pub mod transfer;
 pub mod yaml;
 
+pub use constraint::Constraint;
 pub use descriptor::ComponentDescriptor;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use identity::Identity;

@@ -19,6 +19,16 @@ pub use crate::image::LayerSelector;
 use crate::image::{Image, artifact};
 use crate::pipe::Compressed;
 
+/// The layer with an artifact's content: a chart's, or the only one there is; and whether it is a chart's.
+///
+/// # Errors
+/// [`ocm_content::ErrorKind::Invalid`] where there are several, or several manifests, besides what reading gives.
+pub async fn content_layer(artifact: Artifact) -> Result<(Blob, bool), Error> {
+    let image = Image::open(artifact).await?;
+    let (at, layer) = image.content_layer(None)?;
+    Ok((image.part(Part::Layer(at), layer), image.is_chart()))
+}
+
 /// `oci.to.tar`: takes the content layer out of an artifact (transformation.md R10).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OciToTar;

@@ -85,8 +85,7 @@ fn offer(
     version: &ComponentVersion,
     element: &Element<'_>,
 ) -> Result<(ContentRef, ResourceField), StepError> {
-    let content = expect_stated(version.local_blob(element)?, element);
-    check_digest(&content, element)?;
+    let content = expect_stated(version.local_blob(element)?, element)?;
     let lineage = Lineage {
         component: version.descriptor.name().to_owned(),
         version: version.descriptor.version().to_owned(),
@@ -96,19 +95,24 @@ fn offer(
     Ok((reference, ResourceField(element.value().clone())))
 }
 
-/// A blob without a digest of its own (several layers that are one blob) must turn out to be what the descriptor states.
-fn expect_stated(content: Content, element: &Element<'_>) -> Content {
+/// The content, held to the digest that its descriptor states: one that is known to differ is refused, and a blob without
+/// a digest of its own (several layers that are one blob, a file behind a URL) must turn out to have the stated one.
+///
+/// # Errors
+/// [`ocm_content::ErrorKind::Mismatch`] for content that is known to be another.
+pub fn expect_stated(content: Content, element: &Element<'_>) -> Result<Content, StepError> {
+    check_digest(&content, element)?;
     let stated = element
         .digest()
         .filter(|stated| stated.normalisation_algorithm == GENERIC_BLOB_DIGEST)
         .and_then(|stated| stated.digest());
-    match (content, stated) {
-        (Content::Blob(blob), Some(stated)) if blob.digest.is_none() => match blob.size {
-            Some(size) => Content::Blob(blob.expect_content(stated, size)),
-            None => Content::Blob(blob),
-        },
+    Ok(match (content, stated) {
+        (Content::Blob(mut blob), Some(stated)) if blob.digest.is_none() => {
+            blob.digest = Some(stated);
+            Content::Blob(blob)
+        }
         (content, _) => content,
-    }
+    })
 }
 
 /// The digest that a descriptor states for a resource must be that of what is stored: of the bytes, or of the root

@@ -2,6 +2,7 @@
 //!
 //! One file per family of commands; this one has what they share and the list of verbs.
 
+mod download;
 mod look;
 mod serve;
 mod signing;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::download::*;
 pub(crate) use self::look::*;
 pub(crate) use self::serve::*;
 pub(crate) use self::signing::*;
@@ -103,9 +105,17 @@ pub(crate) enum Command {
     /// Look at component versions and step types.
     #[command(subcommand, alias = "list")]
     Get(Get),
-    /// Explain step types in full.
+    /// Explain component versions and step types in full.
     #[command(subcommand)]
     Describe(Describe),
+    /// Check that component versions are complete.
+    #[command(subcommand)]
+    Check(Check),
+    /// Compare two component versions; exit code 9 when they differ.
+    Diff(DiffArgs),
+    /// Download content of component versions into files.
+    #[command(subcommand)]
+    Download(Download),
     /// Sign component versions.
     #[command(subcommand)]
     Sign(Sign),

@@ -1,11 +1,17 @@
 //! One file per verb: parse, call, render.
 
+pub(crate) mod check;
 pub(crate) mod ctf;
+pub(crate) mod describe;
+pub(crate) mod diff;
 pub(crate) mod docs;
+pub(crate) mod download;
+pub(crate) mod elements;
 pub(crate) mod get;
 pub(crate) mod hash;
 pub(crate) mod keys;
 pub(crate) mod registry;
+pub(crate) mod select;
 pub(crate) mod session;
 pub(crate) mod sign;
 pub(crate) mod transfer;

@@ -11,6 +11,7 @@ mod fan_out;
 mod forms;
 mod graphs;
 mod invariants;
+mod look;
 mod output;
 mod place;
 mod signing;
