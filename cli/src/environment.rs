@@ -1,7 +1,7 @@
 //! The only place that reads the process's environment: what it says is resolved here and handed down.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ocm_repository::credentials::Helpers;
 use ocm_repository::oci::{ClientConfig, Jitter, Proxies, RetryConfig};
@@ -17,10 +17,15 @@ pub(crate) struct Environment {
     pub(crate) working_directory: PathBuf,
     /// Where temporary files go.
     pub(crate) temp_folder: PathBuf,
+    /// Where this program lies.
+    program_folder: Option<PathBuf>,
 }
 
+/// Set to `1`, configuration files of the current folder are read, too.
+pub(crate) const TRUST_WORKING_DIRECTORY: &str = "OCM_CONFIG_FROM_WORKING_DIRECTORY";
+
 /// Variables that mean something to this program.
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 18] = [
     "HOME",
     "PATH",
     "USERPROFILE",
@@ -29,6 +34,7 @@ const VARIABLES: [&str; 17] = [
     "DOCKER_CONFIG",
     "REGISTRY_AUTH_FILE",
     "OCM_CONFIG",
+    TRUST_WORKING_DIRECTORY,
     "OCM_HOST_ALIAS",
     "HTTP_PROXY",
     "http_proxy",
@@ -52,6 +58,9 @@ impl Environment {
             variables,
             working_directory: std::env::current_dir().unwrap_or_default(),
             temp_folder: std::env::temp_dir(),
+            program_folder: std::env::current_exe()
+                .ok()
+                .and_then(|program| Some(program.parent()?.to_owned())),
         }
     }
 
@@ -119,10 +128,14 @@ impl Environment {
             .collect()
     }
 
-    /// Configuration files, lowest priority first. The current folder is not searched: a file in a foreign checkout must
-    /// not decide where credentials go.
+    /// Configuration files, lowest priority first (formats.md 8.1). Those of the current folder are among them only where the
+    /// environment asks for that.
     pub(crate) fn ocm_configs(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
+        let mut found: Vec<PathBuf> = self
+            .any(&["OCM_CONFIG"])
+            .map(PathBuf::from)
+            .into_iter()
+            .collect();
         let xdg = self.any(&["XDG_CONFIG_HOME"]).map(PathBuf::from);
         let home = self.home();
         let config = home.as_ref().map(|home| home.join(".config"));
@@ -130,13 +143,37 @@ impl Environment {
             found.push(folder.join("ocm").join("config"));
             found.push(folder.join(".ocmconfig"));
         }
-        if let Some(home) = home {
-            found.push(home.join(".ocm").join("config"));
-            found.push(home.join(".ocmconfig"));
+        found.extend(home.iter().flat_map(|home| configs_in(home)));
+        if self.trusts_working_directory() {
+            found.extend(configs_in(&self.working_directory));
         }
-        found.extend(self.any(&["OCM_CONFIG"]).map(PathBuf::from));
+        found.extend(
+            self.program_folder
+                .iter()
+                .flat_map(|folder| configs_in(folder)),
+        );
         found.retain(|path| path.is_file());
+        // A file that is found twice counts where it is found last.
+        let mut at = 0;
+        while at < found.len() {
+            match found[at + 1..].contains(&found[at]) {
+                true => drop(found.remove(at)),
+                false => at += 1,
+            }
+        }
         found
+    }
+
+    /// Configuration files of the current folder that are not read.
+    pub(crate) fn configs_left_out(&self) -> Vec<PathBuf> {
+        let mut found = configs_in(&self.working_directory).to_vec();
+        let read = self.ocm_configs();
+        found.retain(|path| path.is_file() && !read.contains(path));
+        found
+    }
+
+    fn trusts_working_directory(&self) -> bool {
+        self.any(&[TRUST_WORKING_DIRECTORY]) == Some("1")
     }
 
     /// How to reach registries: what the command line says, then what the environment says.
@@ -207,6 +244,13 @@ impl Environment {
                 .unwrap_or_default(),
         })
     }
+}
+
+fn configs_in(folder: &Path) -> [PathBuf; 2] {
+    [
+        folder.join(".ocm").join("config"),
+        folder.join(".ocmconfig"),
+    ]
 }
 
 /// Reads `HOST=URL`; a URL without scheme is plain HTTP when it is on this machine, HTTPS otherwise.

@@ -76,6 +76,12 @@ impl CliError {
         Self::new(ExitCode::Usage, message)
     }
 
+    /// Adds in front where it happened.
+    pub(crate) fn context(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

@@ -6,7 +6,6 @@ mod config;
 mod environment;
 mod error;
 mod graph_output;
-mod http;
 mod progress;
 mod report;
 mod table;

@@ -2,10 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Global, LogFormat, LogLevel};
+use crate::config::Config;
 use crate::environment::Environment;
 use crate::error::{CliError, ExitCode};
 
@@ -13,6 +15,7 @@ use crate::error::{CliError, ExitCode};
 pub(crate) struct Ui {
     pub(crate) global: Global,
     pub(crate) environment: Environment,
+    config: OnceLock<Config>,
 }
 
 impl Ui {
@@ -23,7 +26,17 @@ impl Ui {
         Self {
             global,
             environment,
+            config: OnceLock::new(),
         }
+    }
+
+    /// The configuration, read once.
+    pub(crate) fn config(&self) -> Result<&Config, CliError> {
+        if let Some(config) = self.config.get() {
+            return Ok(config);
+        }
+        let config = Config::read(self)?;
+        Ok(self.config.get_or_init(|| config))
     }
 
     /// The folder that relative paths are below.

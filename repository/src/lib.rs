@@ -4,10 +4,12 @@ pub mod credentials;
 pub mod ctf;
 pub mod oci;
 pub mod repository;
+pub mod resolver;
 pub mod session;
 
 pub use repository::{
     ComponentVersion, Existing, Known, PreparedVersion, Published, Repository, VersionOutcome,
     predict_local_blob,
 };
+pub use resolver::Resolver;
 pub use session::{RunEnd, Session, SessionConfig, WrittenArchive};

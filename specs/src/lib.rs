@@ -3,6 +3,7 @@
 //! Invariant: pure data. This crate opens no file, sends no request, reads no clock and no environment.
 
 pub mod access;
+pub mod config;
 pub mod constraint;
 pub mod descriptor;
 pub mod diagnostic;

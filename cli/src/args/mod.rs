@@ -56,6 +56,9 @@ pub(crate) struct Global {
     /// Use exactly these configuration files (repeatable; a later one wins) instead of looking for some.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Vec<PathBuf>,
+    /// Take this set of the configuration files' `sets`, too (repeatable).
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) config_set: Vec<String>,
     /// What is logged to stderr.
     #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
     pub(crate) loglevel: LogLevel,

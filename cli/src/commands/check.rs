@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use ocm_content::audit::{PartCheck, PartState, audit};
 use ocm_content::{Content, Error, ErrorKind};
-use ocm_repository::{ComponentVersion, Repository, Session};
+use ocm_repository::{ComponentVersion, Resolver, Session};
 use ocm_specs::access::Access;
 use ocm_specs::descriptor::{ComponentDescriptor, Element, ElementKind};
 use ocm_specs::normalisation::Normalisation;
@@ -17,8 +17,7 @@ use serde::Serialize;
 
 use crate::args::{CheckArgs, ReportFormat};
 use crate::commands::elements::access;
-use crate::commands::hash::repositories;
-use crate::commands::select::{find, roots};
+use crate::commands::select::roots;
 use crate::commands::session::{self, SessionOptions};
 use crate::error::{CliError, ExitCode};
 use crate::ui::Ui;
@@ -77,11 +76,11 @@ struct ElementCheck {
 /// Checks component versions and prints what came of it.
 pub(crate) async fn component_version(args: CheckArgs, ui: &Ui) -> Result<(), CliError> {
     let session = session::open(ui, SessionOptions::default())?;
-    let lookup = repositories(&session, &args.lookup).await?;
-    let roots = roots(&args.reference, &args.choice, &session).await?;
+    let resolver = ui.config()?.resolver(&args.lookup)?;
+    let roots = roots(&args.reference, &args.choice, &session, &resolver).await?;
     let mut checker = Checker {
         session: &session,
-        lookup: &lookup,
+        resolver: &resolver,
         external: args.external,
         seen: BTreeSet::new(),
         versions: Vec::new(),
@@ -138,7 +137,7 @@ fn verdict(states: &[PartState]) -> Result<(), CliError> {
 
 struct Checker<'a> {
     session: &'a Session,
-    lookup: &'a [Repository],
+    resolver: &'a Resolver,
     external: bool,
     seen: BTreeSet<(String, String)>,
     versions: Vec<VersionCheck>,
@@ -194,12 +193,10 @@ impl Checker<'_> {
             state: PartState::Ok,
             reason: None,
         };
-        let found = find(
-            &parent.repository,
-            self.lookup,
-            component,
-            reference.version(),
-        );
+        let own = Some(&parent.repository);
+        let found = self
+            .resolver
+            .resolve(self.session, own, component, reference.version());
         match found.await {
             Ok(child) => {
                 if let Some(reason) = mismatch(reference, &child.descriptor) {

@@ -23,7 +23,8 @@ const VALUE_SHOWN: usize = 120;
 /// Describes a component version.
 pub(crate) async fn component_version(args: DescribeArgs, ui: &Ui) -> Result<(), CliError> {
     let session = session::open(ui, SessionOptions::default())?;
-    let version = read(&session, &args.reference).await?;
+    let resolver = ui.config()?.resolver(&[])?;
+    let version = read(&session, &resolver, &args.reference).await?;
     ui.data(&match args.output {
         ReportFormat::Text => text(&version),
         ReportFormat::Json => {

@@ -45,8 +45,9 @@ struct Change {
 /// Compares two component versions.
 pub(crate) async fn diff(args: DiffArgs, ui: &Ui) -> Result<(), CliError> {
     let session = session::open(ui, SessionOptions::default())?;
-    let first = read(&session, &args.first).await?;
-    let second = read(&session, &args.second).await?;
+    let resolver = ui.config()?.resolver(&[])?;
+    let first = read(&session, &resolver, &args.first).await?;
+    let second = read(&session, &resolver, &args.second).await?;
     let mut changes = Changes::default();
     changes.descriptors(&first.descriptor, &second.descriptor);
     let mut changes = changes.0;

@@ -38,7 +38,8 @@ enum Payload {
 pub(crate) async fn resource(args: DownloadResource, ui: &Ui) -> Result<(), CliError> {
     let session = session::open(ui, SessionOptions::default())?;
     let wanted = identity_of(&args)?;
-    let version = read(&session, &args.reference).await?;
+    let resolver = ui.config()?.resolver(&[])?;
+    let version = read(&session, &resolver, &args.reference).await?;
     let candidates: Vec<Element<'_>> = version.descriptor.resources().collect();
     let element = one_of(&candidates, &wanted, &args.reference)?;
     let content = session.content(&version, &element).await?;
@@ -306,7 +307,8 @@ pub(crate) async fn component_version(
     ui: &Ui,
 ) -> Result<(), CliError> {
     let session = session::open(ui, SessionOptions::default())?;
-    let version = read(&session, &args.reference).await?;
+    let resolver = ui.config()?.resolver(&[])?;
+    let version = read(&session, &resolver, &args.reference).await?;
     let descriptor = &version.descriptor;
     let target = match &args.output {
         Some(path) => path.clone(),

@@ -5,7 +5,6 @@ use ocm_specs::{Identity, identity, yaml};
 use serde_json::{Value as Json, json};
 
 use crate::args::{ElementsArgs, ElementsFormat};
-use crate::commands::hash::repositories;
 use crate::commands::select::{flat, follow, roots};
 use crate::commands::session::{self, SessionOptions};
 use crate::error::{CliError, ExitCode};
@@ -22,10 +21,10 @@ struct Row<'a> {
 /// Lists one kind of element.
 pub(crate) async fn list(kind: ElementKind, args: ElementsArgs, ui: &Ui) -> Result<(), CliError> {
     let session = session::open(ui, SessionOptions::default())?;
-    let lookup = repositories(&session, &args.lookup).await?;
+    let resolver = ui.config()?.resolver(&args.lookup)?;
     let wanted = wanted(&args.identity)?;
-    let roots = roots(&args.reference, &args.choice, &session).await?;
-    let found = follow(roots, args.recursive, &lookup).await?;
+    let roots = roots(&args.reference, &args.choice, &session, &resolver).await?;
+    let found = follow(roots, args.recursive, &session, &resolver).await?;
     let versions = flat(&found);
     let rows: Vec<Row<'_>> = versions
         .iter()

@@ -6,7 +6,6 @@ use ocm_specs::yaml;
 use serde_json::Value as Json;
 
 use crate::args::{GetComponentVersion, ListFormat};
-use crate::commands::hash::repositories;
 use crate::commands::select::{Found, flat, follow, roots};
 use crate::commands::session::{self, SessionOptions};
 use crate::error::CliError;
@@ -16,9 +15,9 @@ use crate::ui::Ui;
 /// Shows component versions.
 pub(crate) async fn component_version(args: GetComponentVersion, ui: &Ui) -> Result<(), CliError> {
     let session = session::open(ui, SessionOptions::default())?;
-    let lookup = repositories(&session, &args.lookup).await?;
-    let roots = roots(&args.reference, &args.choice, &session).await?;
-    let found = follow(roots, args.recursive, &lookup).await?;
+    let resolver = ui.config()?.resolver(&args.lookup)?;
+    let roots = roots(&args.reference, &args.choice, &session, &resolver).await?;
+    let found = follow(roots, args.recursive, &session, &resolver).await?;
     ui.data(&render(&found, args.output))
 }
 

@@ -1,8 +1,9 @@
 //! `ocm hash component-version`: the digest that signatures stand on.
 
-use ocm_repository::{ComponentVersion, Repository, Session};
+use ocm_repository::resolver::bare_component;
+use ocm_repository::{ComponentVersion, Resolver, Session};
 use ocm_specs::reference::ComponentReference;
-use ocm_specs::{RepositorySpec, yaml};
+use ocm_specs::yaml;
 use ocm_transformers::signing::{Closure, DigestOptions, digest_of, gaps};
 use serde_json::json;
 
@@ -14,17 +15,17 @@ use crate::ui::Ui;
 /// Computes a digest and prints it. Digests that are missing are computed in memory.
 pub(crate) async fn component_version(args: HashArgs, ui: &Ui) -> Result<(), CliError> {
     let session = session::open(ui, SessionOptions::default())?;
-    let version = read(&session, &args.reference).await?;
+    let resolver = ui.config()?.resolver(&args.lookup)?;
+    let version = read(&session, &resolver, &args.reference).await?;
     let mut descriptor = version.descriptor.clone();
     let computed = gaps(&descriptor);
     if !computed.is_empty() {
-        let lookup = repositories(&session, &args.lookup).await?;
         let options = DigestOptions {
             normalisation: args.normalisation,
             hash: args.hash,
             resources: true,
         };
-        let closure = Closure::read(&session, version, &lookup, options).await?;
+        let closure = Closure::read(&session, version, &resolver, options).await?;
         descriptor = closure.root().descriptor.clone();
         for gap in &computed {
             ui.note(&format!("note: {gap}, it was computed\n"));
@@ -52,27 +53,31 @@ pub(crate) async fn component_version(args: HashArgs, ui: &Ui) -> Result<(), Cli
     })
 }
 
-/// The component version that an argument names.
-pub(super) async fn read(session: &Session, reference: &str) -> Result<ComponentVersion, CliError> {
-    let parsed: ComponentReference = reference.parse().map_err(|error| {
+/// The component version that an argument names: with its repository, or without where the resolver knows one.
+pub(super) async fn read(
+    session: &Session,
+    resolver: &Resolver,
+    reference: &str,
+) -> Result<ComponentVersion, CliError> {
+    let error = match reference.parse::<ComponentReference>() {
+        Ok(parsed) => return Ok(session.component(&parsed).await?),
+        Err(error) => error,
+    };
+    if let Some((component, version)) = bare_component(reference)
+        && !resolver.candidates(component, version).is_empty()
+    {
+        return match version {
+            Some(version) => Ok(resolver.find(session, component, version).await?),
+            None => {
+                let (repository, versions) = resolver.versions(session, component).await?;
+                let newest = versions.first().map(String::as_str).unwrap_or_default();
+                Ok(repository.get(component, newest).await?)
+            }
+        };
+    }
+    Err(
         CliError::usage(format!("`{reference}`: {error}")).with_hint(
             "write REPOSITORY//COMPONENT:VERSION, as in ./archive//acme.org/helloworld:1.0.0",
-        )
-    })?;
-    Ok(session.component(&parsed).await?)
-}
-
-/// The repositories of `--lookup`.
-pub(super) async fn repositories(
-    session: &Session,
-    texts: &[String],
-) -> Result<Vec<Repository>, CliError> {
-    let mut found = Vec::new();
-    for text in texts {
-        let spec: RepositorySpec = text
-            .parse()
-            .map_err(|error| CliError::usage(format!("`{text}`: {error}")))?;
-        found.push(session.repository(&spec, false).await?);
-    }
-    Ok(found)
+        ),
+    )
 }

@@ -26,7 +26,7 @@ const CONSUMER: &str = "RSA/v1alpha1";
 /// Where keys come from.
 pub(crate) struct Keys<'a> {
     ui: &'a Ui,
-    config: Config,
+    config: &'a Config,
     consumers: Consumers,
     private: Vec<(Option<String>, PathBuf)>,
     public: Vec<(Option<String>, PathBuf)>,
@@ -48,7 +48,7 @@ impl<'a> Keys<'a> {
         public: &[String],
         roots: &[PathBuf],
     ) -> Result<Self, CliError> {
-        let config = Config::read(ui)?;
+        let config = ui.config()?;
         Ok(Self {
             ui,
             consumers: config.consumers()?,
@@ -119,7 +119,7 @@ impl<'a> Keys<'a> {
         &self,
         name: &str,
     ) -> Result<(Option<SignatureAlgorithm>, Option<SignatureEncoding>), CliError> {
-        let entries: Vec<&Json> = self.config.entries_of(SIGNING_CONFIG).collect();
+        let entries = self.config.entries_of(SIGNING_CONFIG);
         let signature = |entry: &Json| {
             entry
                 .get("signature")
@@ -192,7 +192,7 @@ impl<'a> Keys<'a> {
             Half::Private => "privateKeys",
             Half::Public => "publicKeys",
         };
-        let entries: Vec<&Json> = self.config.entries_of(KEYS_CONFIG).collect();
+        let entries = self.config.entries_of(KEYS_CONFIG);
         let found = entries
             .iter()
             .rev()

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ocm_content::{Error, ErrorKind};
-use ocm_repository::{ComponentVersion, Repository, Session};
+use ocm_content::Error;
+use ocm_repository::resolver::bare_component;
+use ocm_repository::{ComponentVersion, Repository, Resolver, Session};
 use ocm_specs::names::Version;
 use ocm_specs::reference::ComponentReference;
 use ocm_specs::{Constraint, RepositorySpec};
@@ -24,27 +25,62 @@ pub(crate) struct Found {
     pub(crate) children: Vec<Found>,
 }
 
-/// The component versions that `reference` names: one, all of a component, or all of a repository.
+/// The component versions that `reference` names: one, all of a component, or all of a repository. A component without a
+/// repository is looked for where `resolver` says.
 pub(crate) async fn roots(
     reference: &str,
     choice: &VersionChoice,
     session: &Session,
+    resolver: &Resolver,
 ) -> Result<Vec<ComponentVersion>, CliError> {
     let parsed = match reference.parse::<ComponentReference>() {
         Ok(parsed) => parsed,
         Err(error) => {
+            if let Some((component, version)) = bare_component(reference) {
+                if !resolver.candidates(component, version).is_empty() {
+                    return resolved(component, version, choice, session, resolver).await;
+                }
+                if version.is_some() {
+                    return Err(nonsense(reference, &error));
+                }
+            }
             return whole_repository(reference, choice, session, error.to_string()).await;
         }
     };
     if parsed.version.is_some() || parsed.digest.is_some() {
-        if choice.latest || choice.semver_constraint.is_some() {
-            let message = "--latest and --semver-constraint choose among versions, and the reference names one";
-            return Err(CliError::usage(message));
-        }
+        check_choice(choice)?;
         return Ok(vec![session.component(&parsed).await?]);
     }
     let repository = session.repository(&parsed.repository, false).await?;
     versions_of(choice, &repository, &parsed.component).await
+}
+
+fn check_choice(choice: &VersionChoice) -> Result<(), CliError> {
+    if choice.latest || choice.semver_constraint.is_some() {
+        let message =
+            "--latest and --semver-constraint choose among versions, and the reference names one";
+        return Err(CliError::usage(message));
+    }
+    Ok(())
+}
+
+async fn resolved(
+    component: &str,
+    version: Option<&str>,
+    choice: &VersionChoice,
+    session: &Session,
+    resolver: &Resolver,
+) -> Result<Vec<ComponentVersion>, CliError> {
+    match version {
+        Some(version) => {
+            check_choice(choice)?;
+            Ok(vec![resolver.find(session, component, version).await?])
+        }
+        None => {
+            let (repository, _) = resolver.versions(session, component).await?;
+            versions_of(choice, &repository, component).await
+        }
+    }
 }
 
 /// A reference without component means all of them, where the repository can list them.
@@ -105,14 +141,17 @@ fn allows(constraint: &Constraint, version: &str) -> bool {
     Version::parse(version).is_some_and(|version| constraint.allows(&version))
 }
 
-/// Follows the references of each root as far as `depth` says: where the referencing version is, then in `lookup`.
+/// Follows the references of each root as far as `depth` says: where the referencing version is, then as `resolver`
+/// says.
 pub(crate) async fn follow(
     roots: Vec<ComponentVersion>,
     depth: Depth,
-    lookup: &[Repository],
+    session: &Session,
+    resolver: &Resolver,
 ) -> Result<Vec<Found>, CliError> {
     let mut follower = Follower {
-        lookup,
+        session,
+        resolver,
         path: Vec::new(),
         count: 0,
     };
@@ -128,7 +167,8 @@ pub(crate) async fn follow(
 }
 
 struct Follower<'a> {
-    lookup: &'a [Repository],
+    session: &'a Session,
+    resolver: &'a Resolver,
     /// The versions on the way here: one that comes again is shown and not entered.
     path: Vec<(String, String)>,
     count: usize,
@@ -156,12 +196,10 @@ impl Follower<'_> {
             self.path.push(here);
             for wanted in version.descriptor.references() {
                 let component = wanted.component_name().unwrap_or_default();
-                let child = find(
-                    &version.repository,
-                    self.lookup,
-                    component,
-                    wanted.version(),
-                );
+                let own = Some(&version.repository);
+                let child = self
+                    .resolver
+                    .resolve(self.session, own, component, wanted.version());
                 let child = child.await?;
                 let name = wanted.name().to_owned();
                 children.push(Box::pin(self.follow(child, name, depth - 1)).await?);
@@ -174,25 +212,6 @@ impl Follower<'_> {
             children,
         })
     }
-}
-
-/// A component version from the first repository that has it.
-pub(crate) async fn find(
-    own: &Repository,
-    lookup: &[Repository],
-    component: &str,
-    version: &str,
-) -> Result<ComponentVersion, Error> {
-    let missing = match own.get(component, version).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => error,
-        found => return found,
-    };
-    for repository in lookup {
-        if let Some(found) = repository.find(component, version).await? {
-            return Ok(found);
-        }
-    }
-    Err(missing)
 }
 
 /// All of them, parents before children, each once.

@@ -7,7 +7,6 @@ use ocm_content::{CopyOptions, Referrers};
 use ocm_repository::{RunEnd, Session, SessionConfig};
 use url::Url;
 
-use crate::config::Config;
 use crate::error::CliError;
 use crate::ui::Ui;
 
@@ -24,7 +23,7 @@ pub(crate) struct SessionOptions {
 
 /// Opens a session; sends no request.
 pub(crate) fn open(ui: &Ui, options: SessionOptions) -> Result<Arc<Session>, CliError> {
-    let config = Config::read(ui)?;
+    let config = ui.config()?;
     let mut client = ui
         .environment
         .client_config(&ui.global, &config.host_aliases())?;

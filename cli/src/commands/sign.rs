@@ -15,7 +15,7 @@ use ocm_transformers::signing::{
 use serde_json::Value as Json;
 
 use crate::args::{DocumentFormat, EncodingArg, SignArgs};
-use crate::commands::hash::{read, repositories};
+use crate::commands::hash::read;
 use crate::commands::keys::Keys;
 use crate::commands::session::{self, SessionOptions};
 use crate::error::{CliError, ExitCode};
@@ -31,17 +31,17 @@ struct Wanted {
 pub(crate) async fn component_version(args: SignArgs, ui: &Ui) -> Result<(), CliError> {
     let session = session::open(ui, SessionOptions::default())?;
     let wanted = wanted(&args, ui)?;
-    let version = read(&session, &args.reference).await?;
+    let resolver = ui.config()?.resolver(&args.lookup)?;
+    let version = read(&session, &resolver, &args.reference).await?;
     for one in &wanted {
         check_free(&version.descriptor, &one.options.name, args.force)?;
     }
-    let lookup = repositories(&session, &args.lookup).await?;
     let options = DigestOptions {
         normalisation: args.normalisation,
         hash: args.hash,
         resources: true,
     };
-    let closure = Closure::read(&session, version, &lookup, options).await?;
+    let closure = Closure::read(&session, version, &resolver, options).await?;
     let (root, children) = closure
         .members()
         .split_last()

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use ocm_content::ErrorKind;
-use ocm_repository::{ComponentVersion, Session};
+use ocm_repository::{ComponentVersion, Resolver, Session};
 use ocm_transformers::signing::{
     Closure, ContentCheck, ContentState, DigestOptions, SignatureCheck, SignatureState,
     algorithm_of, check, check_content, gaps, select,
@@ -15,7 +15,7 @@ use ocm_transformers::signing::{
 use serde::Serialize;
 
 use crate::args::{ResultFormat, VerifyArgs};
-use crate::commands::hash::{read, repositories};
+use crate::commands::hash::read;
 use crate::commands::keys::Keys;
 use crate::commands::session::{self, SessionOptions};
 use crate::error::{CliError, ExitCode};
@@ -51,11 +51,12 @@ struct Deep {
 pub(crate) async fn component_version(args: VerifyArgs, ui: &Ui) -> Result<(), CliError> {
     let session = session::open(ui, SessionOptions::default())?;
     let keys = Keys::new(ui, &[], &args.public_key, &args.ca_cert)?;
-    let version = read(&session, &args.reference).await?;
-    let signatures = signatures(&args, &keys, &session, &version).await?;
+    let resolver = ui.config()?.resolver(&args.lookup)?;
+    let version = read(&session, &resolver, &args.reference).await?;
+    let signatures = signatures(&args, &keys, &session, &resolver, &version).await?;
     let mut not_checked = Vec::new();
     let deep = if args.deep {
-        Some(deep(&args, &session, &version).await?)
+        Some(deep(&session, &resolver, &version).await?)
     } else {
         not_checked.push("the bytes of resources (--deep checks them)".to_owned());
         if version.descriptor.references().len() > 0 {
@@ -94,6 +95,7 @@ async fn signatures(
     args: &VerifyArgs,
     keys: &Keys<'_>,
     session: &Session,
+    resolver: &Resolver,
     version: &ComponentVersion,
 ) -> Result<Vec<SignatureCheck>, CliError> {
     let stored = &version.descriptor;
@@ -111,9 +113,8 @@ async fn signatures(
         if found.state == SignatureState::Invalid && is_incomplete {
             // It may stand on digests of references that were never stored.
             if completed.is_none() {
-                let lookup = repositories(session, &args.lookup).await?;
                 let options = DigestOptions::default();
-                let closure = Closure::read(session, version.clone(), &lookup, options).await;
+                let closure = Closure::read(session, version.clone(), resolver, options).await;
                 completed = closure
                     .ok()
                     .map(|closure| closure.root().descriptor.clone());
@@ -132,14 +133,13 @@ async fn signatures(
 }
 
 async fn deep(
-    args: &VerifyArgs,
     session: &Session,
+    resolver: &Resolver,
     version: &ComponentVersion,
 ) -> Result<Deep, CliError> {
-    let lookup = repositories(session, &args.lookup).await?;
     let options = DigestOptions::default();
     let mut result = Deep::default();
-    let closure = match Closure::read(session, version.clone(), &lookup, options).await {
+    let closure = match Closure::read(session, version.clone(), resolver, options).await {
         Ok(closure) => closure,
         Err(error)
             if matches!(

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_registries;
+mod configuration;
 mod design;
 mod dry_run;
 mod example;

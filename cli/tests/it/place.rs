@@ -119,15 +119,39 @@ impl Place {
 
     /// Runs the program in another folder.
     pub(crate) async fn run_in(&self, folder: &Path, arguments: &[&str]) -> Ran {
+        self.run_fed(folder, &[], "", arguments).await
+    }
+
+    /// Runs the program here with these variables.
+    pub(crate) async fn run_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Ran {
+        self.run_fed(self.folder.path(), environment, "", arguments)
+            .await
+    }
+
+    /// Runs the program with all that it can be given.
+    pub(crate) async fn run_fed(
+        &self,
+        folder: &Path,
+        environment: &[(&str, &str)],
+        stdin: &str,
+        arguments: &[&str],
+    ) -> Ran {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ocm"));
         command.args(arguments).current_dir(folder).env_clear();
+        command.envs(environment.iter().copied());
         if arguments.first() == Some(&"transfer") || arguments.first() == Some(&"get") {
             for (host, url) in &self.aliases {
                 command.args(["--host-alias", &format!("{host}={url}")]);
             }
         }
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(Duration::from_secs(120), command.output());
+        command.stdin(Stdio::piped()).kill_on_drop(true);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut input = process.stdin.take().unwrap();
+        // It need not read it.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut input, stdin.as_bytes()).await;
+        drop(input);
+        let output = tokio::time::timeout(Duration::from_secs(120), process.wait_with_output());
         let output = output.await.expect("it ends").unwrap();
         Ran {
             code: output.status.code().unwrap_or(-1),

@@ -18,12 +18,13 @@ use std::fmt;
 
 use async_trait::async_trait;
 use ocm_content::{Error, Result};
+use ocm_specs::config::{ConfigEntry, place_of};
 use serde_json::{Map, Value};
 
 use super::{Credential, CredentialSource, Identity, Secret};
 
-/// Deepest nesting of configurations in configurations.
-const NESTING: usize = 16;
+/// The type of entries about credentials, without its version.
+const CREDENTIALS: &str = "credentials.config.ocm.software";
 /// Attributes that say where something is; all others say what it is.
 const PLACE: [&str; 6] = ["type", "scheme", "hostname", "port", "path", "pathprefix"];
 
@@ -92,13 +93,15 @@ impl fmt::Debug for DockerConfigAt {
 struct Entry {
     identity: Identity,
     properties: Properties,
+    /// Where it stands.
+    at: String,
 }
 
 /// Credentials of consumers, in the order of their documents.
 #[derive(Clone, Debug, Default)]
 pub struct Consumers {
     entries: Vec<Entry>,
-    docker: Vec<DockerConfigAt>,
+    docker: Vec<(DockerConfigAt, String)>,
     unsupported: Vec<String>,
 }
 
@@ -109,15 +112,37 @@ impl Consumers {
     /// # Errors
     /// [`ocm_content::ErrorKind::Invalid`] with the place of the mistake.
     pub fn from_documents<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Result<Self> {
-        let mut consumers = Self::default();
+        let mut all = Vec::new();
         for document in documents {
-            consumers.document(document, "", NESTING)?;
+            let found = ocm_specs::config::entries(document, &[]);
+            all.extend(found.map_err(|error| Error::invalid(error.to_string()))?);
+        }
+        Self::from_entries(&all)
+    }
+
+    /// The same for entries, the one that counts least first. Their places are told in messages and by `explain`.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::Invalid`] with the place of the mistake.
+    pub fn from_entries(entries: &[ConfigEntry<'_>]) -> Result<Self> {
+        let mut consumers = Self::default();
+        for entry in entries.iter().filter(|entry| entry.kind == CREDENTIALS) {
+            consumers.credentials(entry.value, &entry.at)?;
         }
         Ok(consumers)
     }
 
     /// The best entry for `request`.
     pub fn find(&self, request: &Identity) -> Option<&Properties> {
+        self.best(request).map(|entry| &entry.properties)
+    }
+
+    /// Where the best entry for `request` stands.
+    pub fn place_of(&self, request: &Identity) -> Option<&str> {
+        self.best(request).map(|entry| entry.at.as_str())
+    }
+
+    fn best(&self, request: &Identity) -> Option<&Entry> {
         let request = normalised(request);
         let fitting = self
             .entries
@@ -128,11 +153,12 @@ impl Consumers {
                 Some(((rank, index), entry))
             });
         let best = fitting.max_by(|(a, _), (b, _)| a.cmp(b));
-        best.map(|(_, entry)| &entry.properties)
+        best.map(|(_, entry)| entry)
     }
 
-    /// The Docker configurations referred to, in order. They come after the entries here.
-    pub fn docker_configs(&self) -> &[DockerConfigAt] {
+    /// The Docker configurations referred to, each with the place that refers to it, the one to ask first first: those of a later
+    /// entry before those of an earlier one. They come after the consumers here.
+    pub fn docker_configs(&self) -> &[(DockerConfigAt, String)] {
         &self.docker
     }
 
@@ -141,47 +167,23 @@ impl Consumers {
         &self.unsupported
     }
 
-    fn document(&mut self, document: &Value, at: &str, nesting: usize) -> Result<()> {
-        let Some(nesting) = nesting.checked_sub(1) else {
-            return Err(Error::limit(format!(
-                "{at}: configurations are nested too deeply"
-            )));
-        };
-        let kind = text(document, "type").unwrap_or_default();
-        match base(&kind) {
-            "generic.config.ocm.software" => {
-                let entries = list(document, "configurations", at)?;
-                let nested = |entry: &Value| {
-                    let kind = text(entry, "type").unwrap_or_default();
-                    base(&kind) == "generic.config.ocm.software"
-                };
-                // Nested ones come after their siblings, wherever they stand.
-                for pass in [false, true] {
-                    for (at, entry) in entries.iter().filter(|(_, entry)| nested(entry) == pass) {
-                        self.document(entry, at, nesting)?;
-                    }
-                }
-                Ok(())
-            }
-            "credentials.config.ocm.software" => self.credentials(document, at),
-            _ => Ok(()),
-        }
-    }
-
     fn credentials(&mut self, document: &Value, at: &str) -> Result<()> {
         for (at, consumer) in list(document, "consumers", at)? {
             self.consumer(consumer, &at)?;
         }
+        let mut docker = Vec::new();
         for (at, entry) in list(document, "repositories", at)? {
             let repository = entry.get("repository").unwrap_or(entry);
             let kind = text(repository, "type")
                 .ok_or_else(|| Error::invalid(format!("{at}: a repository without a type")))?;
             if base(&kind) == "DockerConfig" {
-                self.docker.push(docker_config(repository));
+                docker.push((docker_config(repository), at));
             } else {
                 self.unsupported.push(kind);
             }
         }
+        // What stands in a later entry counts more.
+        self.docker.splice(0..0, docker);
         Ok(())
     }
 
@@ -251,6 +253,7 @@ impl Consumers {
         self.entries.push(Entry {
             identity,
             properties: merged,
+            at: at.to_owned(),
         });
         Ok(())
     }
@@ -290,10 +293,7 @@ fn text(value: &Value, name: &str) -> Option<String> {
 
 /// The entries of a list, each with its place.
 fn list<'a>(value: &'a Value, name: &str, at: &str) -> Result<Vec<(String, &'a Value)>> {
-    let at = match at {
-        "" => name.to_owned(),
-        at => format!("{at}.{name}"),
-    };
+    let at = place_of(at, name);
     match value.get(name) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(entries)) => {

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use ocm_content::{Error, ErrorKind};
-use ocm_repository::{ComponentVersion, Repository, Session};
+use ocm_content::Error;
+use ocm_repository::{ComponentVersion, Repository, Resolver, Session};
 use ocm_specs::Algorithm;
 use ocm_specs::descriptor::{ComponentDescriptor, DigestSpec, ElementKind};
 use ocm_specs::normalisation::Normalisation;
@@ -72,19 +72,20 @@ pub struct Closure {
 }
 
 impl Closure {
-    /// Reads the closure of `root`: references are looked up where `root` is, then in `lookup` in order.
+    /// Reads the closure of `root`: references are looked up where their parent is, then as `resolver` says.
     ///
     /// # Errors
-    /// [`ErrorKind::Mismatch`] when a digest that is there is not that of what it names, [`ErrorKind::NotFound`] when a
-    /// referenced version is nowhere, [`ErrorKind::Invalid`] for circles and for resources whose content can't be read
-    /// though it has to be, [`ErrorKind::Limit`] for too much.
+    /// [`Mismatch`](ocm_content::ErrorKind::Mismatch) when a digest that is there is not that of what it names,
+    /// [`NotFound`](ocm_content::ErrorKind::NotFound) when a referenced version is nowhere,
+    /// [`Invalid`](ocm_content::ErrorKind::Invalid) for circles and for resources whose content can't be read though it
+    /// has to be, [`Limit`](ocm_content::ErrorKind::Limit) for too much.
     pub async fn read(
         session: &Session,
         root: ComponentVersion,
-        lookup: &[Repository],
+        resolver: &Resolver,
         options: DigestOptions,
     ) -> Result<Self, Error> {
-        Self::read_all(session, vec![root], lookup, options).await
+        Self::read_all(session, vec![root], resolver, options).await
     }
 
     /// Reads the closures of several roots as one: what they share is read once, several versions at a time. Each root
@@ -95,12 +96,12 @@ impl Closure {
     pub async fn read_all(
         session: &Session,
         roots: Vec<ComponentVersion>,
-        lookup: &[Repository],
+        resolver: &Resolver,
         options: DigestOptions,
     ) -> Result<Self, Error> {
         let order: Vec<Key> = roots.iter().map(key_of).collect();
         let mut loaded = BTreeMap::new();
-        for (key, version) in load(roots, lookup).await? {
+        for (key, version) in load(session, roots, resolver).await? {
             unambiguous::check(&version.descriptor)?;
             let mut descriptor = version.descriptor.clone();
             if options.resources {
@@ -158,8 +159,9 @@ fn key_of(version: &ComponentVersion) -> Key {
 
 /// Reads everything that is referenced from `roots` on, each once.
 async fn load(
+    session: &Session,
     roots: Vec<ComponentVersion>,
-    lookup: &[Repository],
+    resolver: &Resolver,
 ) -> Result<BTreeMap<Key, ComponentVersion>, Error> {
     let mut loaded = BTreeMap::new();
     let mut level: Vec<(Key, ComponentVersion)> = roots
@@ -185,7 +187,7 @@ async fn load(
         if wanted.is_empty() {
             return Ok(loaded);
         }
-        level = load_level(wanted, lookup).await?;
+        level = load_level(session, wanted, resolver).await?;
     }
     Err(Error::limit(format!(
         "more than {DEPTH_LIMIT} levels of references or {VERSIONS_LIMIT} component versions"
@@ -194,8 +196,9 @@ async fn load(
 
 /// Reads some component versions, several at once.
 async fn load_level(
+    session: &Session,
     wanted: Vec<(Repository, Key)>,
-    lookup: &[Repository],
+    resolver: &Resolver,
 ) -> Result<Vec<(Key, ComponentVersion)>, Error> {
     let mut wanted = wanted.into_iter();
     let mut reading = FuturesUnordered::new();
@@ -205,7 +208,9 @@ async fn load_level(
             && let Some((repository, key)) = wanted.next()
         {
             reading.push(async move {
-                let version = find(&repository, lookup, &key.0, &key.1).await?;
+                let version = resolver
+                    .resolve(session, Some(&repository), &key.0, &key.1)
+                    .await?;
                 Ok::<_, Error>((key, version))
             });
         }
@@ -214,25 +219,6 @@ async fn load_level(
             None => return Ok(found),
         }
     }
-}
-
-/// The component version from the repository of who references it, else from the others in order.
-async fn find(
-    own: &Repository,
-    lookup: &[Repository],
-    component: &str,
-    version: &str,
-) -> Result<ComponentVersion, Error> {
-    let missing = match own.get(component, version).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => error,
-        found => return found,
-    };
-    for repository in lookup {
-        if let Some(found) = repository.find(component, version).await? {
-            return Ok(found);
-        }
-    }
-    Err(missing)
 }
 
 /// Puts what was read into order and checks or completes the digests of references.

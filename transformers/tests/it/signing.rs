@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ocm_content::ErrorKind;
 use ocm_engine::Status;
-use ocm_repository::Existing;
+use ocm_repository::{Existing, Resolver};
 use ocm_specs::descriptor::ComponentDescriptor;
 use ocm_specs::media_type::{DESCRIPTOR_JSON, DESCRIPTOR_YAML};
 use ocm_specs::normalisation::Normalisation;
@@ -1001,9 +1001,14 @@ async fn a_run_signs_again_what_it_changed() {
         SystemTime::now(),
     );
     assert_eq!(found.state, SignatureState::Valid, "{found:?}");
-    let closure = Closure::read(&session, app, &[], DigestOptions::default())
-        .await
-        .unwrap();
+    let closure = Closure::read(
+        &session,
+        app,
+        &Resolver::default(),
+        DigestOptions::default(),
+    )
+    .await
+    .unwrap();
     let names: Vec<String> = closure.members().iter().map(Member::name).collect();
     assert_eq!(names, ["acme.org/dep:1.0.0", "acme.org/app:1.0.0"]);
 
@@ -1076,7 +1081,13 @@ async fn closures_end() {
             .get(&format!("acme.org/{name}"), "1.0.0")
             .await
             .unwrap();
-        let found = Closure::read(&session, root, &[], DigestOptions::default()).await;
+        let found = Closure::read(
+            &session,
+            root,
+            &Resolver::default(),
+            DigestOptions::default(),
+        )
+        .await;
         match (found, expected) {
             (Ok(closure), None) => {
                 assert!(closure.root().is_changed());

@@ -1,0 +1,186 @@
+//! Configuration files: where they are looked for, what they say, and what of it is shown.
+
+use ocm_repository::Existing;
+use ocm_specs::RepositorySpec;
+use ocm_specs::descriptor::ComponentDescriptor;
+use serde_json::{Value, json};
+
+use crate::place::Place;
+
+fn descriptor(name: &str, version: &str, references: &[(&str, &str)]) -> Value {
+    let references: Vec<Value> = references
+        .iter()
+        .map(|(name, version)| {
+            json!({"name": name.rsplit('/').next(), "componentName": name, "version": version})
+        })
+        .collect();
+    json!({"meta": {"schemaVersion": "v2"}, "component": {
+        "name": name, "version": version, "provider": "acme", "repositoryContexts": [],
+        "sources": [], "resources": [], "componentReferences": references,
+    }})
+}
+
+async fn store(place: &Place, repository: &str, document: Value) {
+    let spec: RepositorySpec = repository.parse().unwrap();
+    let session = place.session();
+    let repository = session.repository(&spec, true).await.unwrap();
+    let descriptor = ComponentDescriptor::from_value(document).unwrap();
+    let prepared = repository.prepare_version(&descriptor, Existing::Fail);
+    prepared.await.unwrap().publish().await.unwrap();
+}
+
+/// An application in one archive, what it references in two others.
+async fn scattered() -> Place {
+    let place = Place::new();
+    let app = descriptor(
+        "acme.org/app",
+        "1.0.0",
+        &[("acme.org/lib", "1.0.0"), ("other.org/x", "2.0.0")],
+    );
+    store(&place, "./app", app).await;
+    store(&place, "./lib", descriptor("acme.org/lib", "1.0.0", &[])).await;
+    store(&place, "./lib", descriptor("acme.org/lib", "1.1.0", &[])).await;
+    store(&place, "./other", descriptor("other.org/x", "2.0.0", &[])).await;
+    place
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn references_are_found_where_the_configuration_says() {
+    let place = scattered().await;
+    // v2: by patterns, and the first repository does not have it.
+    place.put(
+        "v2",
+        "type: generic.config.ocm.software/v1\nconfigurations:\n- type: resolvers.config.ocm.software/v1alpha1\n  resolvers:\n  \
+         - {repository: {type: CommonTransportFormat/v1, filePath: ./other}, componentNamePattern: 'acme.org/*'}\n  \
+         - {repository: {type: CommonTransportFormat/v1, filePath: ./gone}, componentNamePattern: 'acme.org/*'}\n  \
+         - {repository: {type: CommonTransportFormat/v1, filePath: ./lib}, componentNamePattern: 'acme.org/*', versionConstraint: '<2'}\n  \
+         - {repository: ./other, componentNamePattern: '{other,more}.org/*'}\n",
+    );
+    // v1: by prefix and priority.
+    place.put(
+        "v1",
+        "type: generic.config.ocm.software/v1\nconfigurations:\n- type: ocm.config.ocm.software\n  resolvers:\n  \
+         - {repository: {type: CTF, filePath: ./lib}, prefix: acme.org}\n  \
+         - {repository: {type: CTF, filePath: ./other}, priority: 100}\n",
+    );
+    let app = "./app//acme.org/app:1.0.0";
+    let all = ["get", "cv", app, "--recursive", "-o", "tree"];
+    let expected = "acme.org/app:1.0.0  (acme)\n├─ lib: acme.org/lib:1.0.0  (acme)\n└─ x: other.org/x:2.0.0  (acme)\n";
+    for more in [
+        &["--config", "v2"][..],
+        &["--config", "v1"],
+        &["--lookup", "./lib", "--lookup", "./other"],
+        &["--config", "v2", "--lookup", "./app"],
+    ] {
+        let found = place.run(&[&all[..], more].concat()).await.ok();
+        assert_eq!(found.stdout, expected, "{more:?}");
+        let hash = ["hash", "cv", app];
+        place.run(&[&hash[..], more].concat()).await.ok();
+    }
+    // Nowhere: every place is told.
+    let lost = [&all[..], &["--lookup", "./other"]].concat();
+    let lost = place.run(&lost).await.code(4).stderr;
+    for part in ["acme.org/lib:1.0.0", "/app", "/other", "--lookup"] {
+        assert!(lost.contains(part), "{part}: {lost}");
+    }
+    // Without a repository.
+    let bare = |arguments: &'static [&'static str]| {
+        let place = &place;
+        async move { place.run(&[&["get", "cv"], arguments].concat()).await }
+    };
+    let one = bare(&["acme.org/lib:1.1.0", "--config", "v2", "-o", "json"]).await;
+    assert_eq!(one.ok().json()[0]["component"]["version"], "1.1.0");
+    let newest = bare(&["acme.org/lib", "--config", "v1", "--latest", "-o", "json"]).await;
+    assert_eq!(newest.ok().json()[0]["component"]["version"], "1.1.0");
+    let some = [
+        "acme.org/lib",
+        "--lookup",
+        "./lib",
+        "--semver-constraint",
+        "~1.0 || >=3",
+    ];
+    let some = place.run(&[&["get", "cv"], &some[..]].concat()).await.ok();
+    assert!(some.stdout.contains("1.0.0") && !some.stdout.contains("1.1.0"));
+    bare(&["acme.org/lib:7.0.0", "--lookup", "./lib"])
+        .await
+        .code(4);
+    place
+        .run(&["hash", "cv", "acme.org/lib", "--config", "v1"])
+        .await
+        .ok();
+    place.run(&["hash", "cv", "acme.org/lib"]).await.code(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sets_count_when_they_are_named() {
+    let place = scattered().await;
+    place.put(
+        "config",
+        "type: generic.config.ocm.software/v1\nsets:\n  air:\n    description: behind the gap\n    configurations:\n    \
+         - {type: ocm.config.ocm.software, resolvers: [{repository: {type: CTF, filePath: ./lib}}]}\n",
+    );
+    let get = ["get", "cv", "acme.org/lib:1.0.0", "--config", "config"];
+    place
+        .run(&[&get[..], &["--config-set", "air"]].concat())
+        .await
+        .ok();
+    let without = place.run(&get).await;
+    assert_ne!(without.code, 0);
+    let unknown = [&get[..], &["--config-set", "sea"]].concat();
+    let unknown = place.run(&unknown).await.code(4).stderr;
+    assert!(unknown.contains("has a set `sea`"), "{unknown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_looked_for_in_order() {
+    let place = scattered().await;
+    let resolver = |archive: &str| {
+        format!("type: ocm.config.ocm.software\nresolvers: [{{repository: ./{archive}}}]\n")
+    };
+    let home = place.path("home").display().to_string();
+    for folder in ["home/.config/ocm", "home/.ocm", "xdg/ocm"] {
+        std::fs::create_dir_all(place.path(folder)).unwrap();
+    }
+    let get = ["get", "cv", "acme.org/lib:1.0.0"];
+    let environment = [("HOME", home.as_str()), ("OCM_CONFIG", "named")];
+    place.run_with(&environment, &get).await.code(2);
+    for path in [
+        "named",
+        "home/.config/ocm/config",
+        "home/.config/.ocmconfig",
+        "home/.ocm/config",
+        "home/.ocmconfig",
+    ] {
+        place.put(path, resolver("lib"));
+        place.run_with(&environment, &get).await.ok();
+        // A broken one is left out with a word, unless it was named.
+        place.put(path, "type: ocm.config.ocm.software\nresolvers: {}\n");
+        let left_out = place.run_with(&environment, &get).await.code(2).stderr;
+        assert!(
+            left_out.contains("warning: configuration left out: ")
+                && left_out.contains(path)
+                && left_out.contains("resolvers: expected a list"),
+            "{left_out}"
+        );
+        let named = [&get[..], &["--config", path]].concat();
+        place.run_with(&environment, &named).await.code(3);
+        std::fs::remove_file(place.path(path)).unwrap();
+    }
+    // One of the current folder only where that is wanted.
+    place.put(".ocmconfig", resolver("lib"));
+    let refused = place.run_with(&environment, &get).await.code(2).stderr;
+    assert!(
+        refused.contains(".ocmconfig is not read")
+            && refused.contains("OCM_CONFIG_FROM_WORKING_DIRECTORY=1"),
+        "{refused}"
+    );
+    let wanted = [("OCM_CONFIG_FROM_WORKING_DIRECTORY", "1")];
+    place.run_with(&wanted, &get).await.ok();
+    let named = [&get[..], &["--config", ".ocmconfig"]].concat();
+    place.run(&named).await.ok();
+    // It is read like any other when it is the one at home.
+    let here = place.path("").display().to_string();
+    let here = here.trim_end_matches('/');
+    let at_home = place.run_with(&[("HOME", here)], &get).await.ok().stderr;
+    assert!(!at_home.contains("not read"), "{at_home}");
+}
