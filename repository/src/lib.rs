@@ -3,10 +3,12 @@
 pub mod credentials;
 pub mod ctf;
 pub mod oci;
+mod remote;
 pub mod repository;
 pub mod resolver;
 pub mod session;
 
+pub use remote::{ChartMetadata, HelmChart};
 pub use repository::{
     ComponentVersion, Existing, Known, PreparedVersion, Published, Repository, VersionOutcome,
     predict_local_blob,

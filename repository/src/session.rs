@@ -26,6 +26,7 @@ use ocm_specs::{Digest, RepositorySpec};
 use crate::credentials::{Anonymous, CredentialSource};
 use crate::ctf::{self, Ctf, CtfOptions, Form};
 use crate::oci::{Client, ClientConfig};
+use crate::remote::Indexes;
 use crate::repository::{ComponentVersion, Known, Repository};
 
 /// What a session is told; it looks for nothing by itself.
@@ -83,6 +84,7 @@ pub struct Session {
     known: Arc<Known>,
     archives: tokio::sync::Mutex<BTreeMap<PathBuf, Arc<Ctf>>>,
     registered: Mutex<BTreeMap<String, Arc<dyn Stores>>>,
+    helm_indexes: Indexes,
 }
 
 impl Session {
@@ -100,6 +102,7 @@ impl Session {
             known: Known::new(copier, limits),
             archives: tokio::sync::Mutex::default(),
             registered: Mutex::default(),
+            helm_indexes: Indexes::default(),
         }))
     }
 
@@ -131,6 +134,11 @@ impl Session {
     /// The registry client of the run.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The indexes of Helm repositories that the run has read.
+    pub(crate) fn helm_indexes(&self) -> &Indexes {
+        &self.helm_indexes
     }
 
     /// Lets `stores` stand for a place: a `host[:port]`, or the path of an archive as specs name it.
@@ -335,7 +343,8 @@ impl Session {
         }
     }
 
-    /// The content of a resource or source of `version`, wherever its access says it is. Lazy: at most a look-up.
+    /// The content of a resource or source of `version`, wherever its access says it is. Lazy: at most a look-up. Of a
+    /// chart in a Helm repository it is the archive.
     ///
     /// # Errors
     /// [`ocm_content::ErrorKind::Unsupported`] for access types that are not read here, besides what looking gives.
@@ -359,14 +368,10 @@ impl Session {
                 self.stored(store, &reference).await.map(Content::from)
             }
             Access::None => Err(Error::unsupported("it has no content")),
-            _ => Err(Error::unsupported(format!(
-                "content with access type `{}` is not read here",
-                element
-                    .access_value()
-                    .and_then(|access| access.get("type"))
-                    .and_then(|type_name| type_name.as_str())
-                    .unwrap_or_default()
-            ))),
+            Access::Other { .. } => {
+                let access = element.access_value().unwrap_or_default();
+                self.remote_content(access, element.digest().as_ref()).await
+            }
         };
         found.map_err(|error| error.context(format!("{} `{}`", element.kind(), element.identity())))
     }

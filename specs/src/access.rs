@@ -3,6 +3,8 @@
 //! *Invariant*: these are views. The JSON below is never changed by reading it, and types that are not known stay as they
 //! are (formats.md 4).
 
+pub mod remote;
+
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -98,6 +100,16 @@ pub enum AccessError {
         type_name: String,
         /// The field.
         field: &'static str,
+    },
+    /// A field is something else than it should be.
+    #[error("`{field}` of access type `{type_name}` is not {expected}")]
+    Malformed {
+        /// The type as written.
+        type_name: String,
+        /// The field.
+        field: &'static str,
+        /// What it should be.
+        expected: &'static str,
     },
 }
 

@@ -26,6 +26,8 @@ pub const HELM_PROVENANCE_LAYER: &str = "application/vnd.cncf.helm.chart.provena
 pub const OCI_LAYOUT_TAR: &str = "application/vnd.ocm.software.oci.layout.v1+tar";
 /// An OCI image layout as a gzip-compressed tar.
 pub const OCI_LAYOUT_TAR_GZIP: &str = "application/vnd.ocm.software.oci.layout.v1+tar+gzip";
+/// A gzip-compressed tar, as OCM names it.
+pub const TGZ: &str = "application/x-tgz";
 /// Bytes of no declared kind.
 pub const OCTET_STREAM: &str = "application/octet-stream";
 /// The config blob of a component version's manifest (OCM spec, OCI mapping).

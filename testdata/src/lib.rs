@@ -8,6 +8,7 @@ pub mod components;
 pub mod faults;
 pub mod fixtures;
 pub mod peers;
+pub mod web;
 
 /// The embedded registry, for tests of crates that do not use it otherwise.
 pub use ocm_registry as registry;

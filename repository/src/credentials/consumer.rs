@@ -54,6 +54,20 @@ impl Properties {
         {
             return Some(Credential::IdentityToken(token.clone()));
         }
+        self.basic_credential()
+    }
+
+    /// What a server takes that is no registry: a token in any of the names that OCM's consumers have for it, else user name
+    /// and password.
+    pub fn web_credential(&self) -> Option<Credential> {
+        let mut names = ["token", "identityToken", "accessToken"].into_iter();
+        match names.find_map(|name| self.get(name)) {
+            Some(token) => Some(Credential::Bearer(token.clone())),
+            None => self.basic_credential(),
+        }
+    }
+
+    fn basic_credential(&self) -> Option<Credential> {
         let username = self.get("username")?.expose().to_owned();
         Some(Credential::Basic {
             username,
@@ -262,7 +276,12 @@ impl Consumers {
 #[async_trait]
 impl CredentialSource for Consumers {
     async fn credential(&self, request: &Identity) -> Result<Option<Credential>> {
-        Ok(self.find(request).and_then(Properties::registry_credential))
+        Ok(self
+            .find(request)
+            .and_then(|properties| match request.kind() {
+                "OCIRegistry" => properties.registry_credential(),
+                _ => properties.web_credential(),
+            }))
     }
 }
 

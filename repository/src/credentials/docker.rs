@@ -150,6 +150,10 @@ impl DockerConfig {
 #[async_trait]
 impl CredentialSource for DockerConfig {
     async fn credential(&self, request: &Identity) -> Result<Option<Credential>> {
+        // Docker's documents are about registries; other servers on the same host get nothing from them.
+        if request.kind() != "OCIRegistry" {
+            return Ok(None);
+        }
         let Some(authority) = authority(request) else {
             return Ok(None);
         };

@@ -41,6 +41,8 @@ const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 const SCOPES: usize = 32;
 /// How this program names itself to token services.
 const CLIENT_ID: &str = "ocm";
+/// The user name beside a token that is sent in place of a password; servers that take tokens look at the token only.
+const TOKEN_USER: &str = "x-access-token";
 
 /// What a request needs: actions by `type:name`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,10 +166,13 @@ impl Inner {
         call: &Call,
         scopes: &Scopes,
     ) -> Result<Option<Authorization>, Failure> {
-        let Some(scheme) = lock(&self.auth.schemes)
-            .get(&call.endpoint.origin())
-            .cloned()
-        else {
+        let scheme = lock(&self.auth.schemes)
+            .get(&call.endpoint.authority())
+            .cloned();
+        if !call.endpoint.is_registry() {
+            return self.web_authorization(call, scheme).await;
+        }
+        let Some(scheme) = scheme else {
             return Ok(None);
         };
         let credential = self.credential(call).await.map_err(Failure::last)?;
@@ -185,6 +190,28 @@ impl Inner {
         Ok(Some(Authorization { header, token }))
     }
 
+    /// What to bring along to a server that is no registry: what is configured for it, unasked, since many such servers deny
+    /// that there is anything rather than ask who wants it. Tokens go as they are, or as a password where the server said
+    /// that it takes passwords only.
+    async fn web_authorization(
+        &self,
+        call: &Call,
+        scheme: Option<Scheme>,
+    ) -> Result<Option<Authorization>, Failure> {
+        let header = match self.credential(call).await.map_err(Failure::last)? {
+            None => return Ok(None),
+            Some(Credential::Basic { username, password }) => basic(&username, &password),
+            Some(Credential::Bearer(token) | Credential::IdentityToken(token)) => match scheme {
+                Some(Scheme::Basic) => basic(TOKEN_USER, &token),
+                _ => bearer(&token)?,
+            },
+        };
+        Ok(Some(Authorization {
+            header,
+            token: None,
+        }))
+    }
+
     /// Learns from a 401 what the registry wants, and which scopes it named. `None`: there is nothing (else) to bring.
     pub(super) fn challenged(
         &self,
@@ -198,7 +225,8 @@ impl Inner {
                 .iter()
                 .find(|challenge: &&Challenge| challenge.scheme == scheme)
         };
-        let (scheme, scopes) = match (find("bearer"), find("basic")) {
+        let bearer = find("bearer").filter(|_| call.endpoint.is_registry());
+        let (scheme, scopes) = match (bearer, find("basic")) {
             (Some(challenge), _) => {
                 let scheme = self.bearer_scheme(call, challenge)?;
                 let scopes = challenge.get("scope").map(Scopes::parse);
@@ -207,10 +235,12 @@ impl Inner {
             (None, Some(_)) => (Scheme::Basic, Scopes::default()),
             (None, None) => return Ok(None),
         };
-        if let Some(used) = used {
-            self.forget(call, used);
+        match used {
+            Some(used) => self.forget(call, used),
+            None if !call.endpoint.is_registry() => return Ok(None),
+            None => {}
         }
-        lock(&self.auth.schemes).insert(call.endpoint.origin(), scheme);
+        lock(&self.auth.schemes).insert(call.endpoint.authority(), scheme);
         Ok(Some(scopes))
     }
 
@@ -503,7 +533,7 @@ fn fingerprint(credential: Option<&Credential>) -> String {
 }
 
 fn place(call: &Call) -> (String, String) {
-    (call.endpoint.origin(), call.path.clone())
+    (call.endpoint.authority(), call.path.clone())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

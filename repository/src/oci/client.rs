@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ocm_content::{ContentStore, Error, Host, Limits, Meter, Result};
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE,
+};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -102,6 +104,10 @@ impl Client {
         })))
     }
 
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
     /// The repository of that name at `host` (as in a reference, with or without a scheme). No request is made.
     ///
     /// # Errors
@@ -162,6 +168,17 @@ impl Client {
     }
 }
 
+/// What happens to an answer that leads elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Redirects {
+    /// The request goes there, without what is meant for the first place only.
+    Follow,
+    /// It is an error.
+    Refuse,
+    /// It is an answer like any other.
+    Return,
+}
+
 /// One request, as often as it takes.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
@@ -174,8 +191,8 @@ pub(super) struct Call {
     pub(super) scopes: Scopes,
     /// What it is for: `read manifest 1.0 of ghcr.io/acme/x`.
     pub(super) doing: String,
-    /// Are redirects followed?
-    pub(super) follow: bool,
+    /// What happens to an answer that leads elsewhere.
+    pub(super) redirects: Redirects,
     /// Is a request slot taken?
     pub(super) slot: bool,
     /// Captured here, since bodies are polled outside of the step.
@@ -193,7 +210,10 @@ impl Call {
         Self {
             endpoint: endpoint.clone(),
             path: path.to_owned(),
-            follow: matches!(method, Method::GET | Method::HEAD),
+            redirects: match method {
+                Method::GET | Method::HEAD => Redirects::Follow,
+                _ => Redirects::Refuse,
+            },
             method,
             url,
             headers: HeaderMap::new(),
@@ -492,29 +512,26 @@ impl Inner {
         authorization: Option<HeaderValue>,
         mut body: Payload,
     ) -> Result<reqwest::Response, Failure> {
-        let mut url = call.url.clone();
+        let (mut url, mut method) = (call.url.clone(), call.method.clone());
         for _ in 0..=REDIRECTS {
             let mut headers = call.headers.clone();
-            if url.origin() == call.url.origin()
-                && let Some(value) = &authorization
-            {
-                headers.insert(AUTHORIZATION, value.clone());
+            match &authorization {
+                _ if url.origin() != call.url.origin() => headers = abroad(&headers),
+                Some(value) => drop(headers.insert(AUTHORIZATION, value.clone())),
+                None => {}
             }
             let payload = std::mem::replace(&mut body, Payload::None);
-            let sent = self.send(
-                call.method.clone(),
-                url.clone(),
-                headers,
-                payload,
-                &call.meter,
-            );
+            let sent = self.send(method.clone(), url.clone(), headers, payload, &call.meter);
             let response = sent.await?;
             let status = response.status();
             let moved = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
+            let moved = moved && call.redirects != Redirects::Return;
             let Some(target) = response.headers().get(LOCATION).filter(|_| moved) else {
                 return Ok(response);
             };
-            if !call.follow {
+            let is_read = matches!(method, Method::GET | Method::HEAD);
+            let becomes_read = matches!(status.as_u16(), 301..=303);
+            if call.redirects == Redirects::Refuse || !(is_read || becomes_read) {
                 return Err(Failure::last(Error::invalid(format!(
                     "the registry answers {} and leads elsewhere, which is followed for reads only",
                     status.as_u16()
@@ -525,6 +542,9 @@ impl Inner {
                 .endpoint
                 .redirect(&url, target)
                 .map_err(Failure::last)?;
+            if !is_read {
+                method = Method::GET;
+            }
             tracing::debug!(doing = %call.doing, to = %origin_of(&url), "following a redirect");
         }
         Err(Failure::last(Error::invalid(format!(
@@ -712,6 +732,17 @@ impl Inner {
     pub(super) fn host_of(url: &Url) -> Host {
         Host::new(&authority_of(url))
     }
+}
+
+/// The headers that a request takes along to another origin: what its answer should be, and nothing that may be a secret.
+fn abroad(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in [ACCEPT, RANGE] {
+        for value in headers.get_all(&name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
 }
 
 /// Resolves when the head of an answer is late.

@@ -21,7 +21,12 @@ pub(super) struct Endpoint {
     hostname: String,
     /// The budget it falls under.
     pub(super) host: Host,
+    /// The type of consumer that credentials are asked for as.
+    consumer: &'static str,
 }
+
+/// Consumers of registries' credentials.
+const REGISTRY: &str = "OCIRegistry";
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,12 +59,8 @@ impl Endpoint {
         let scheme = if plain { "http" } else { "https" };
         let own = parse(host, &format!("{scheme}://{name}/"))?;
         let name = authority_of(&own);
-        let alias = config
-            .host_aliases
-            .iter()
-            .find(|(alias, _)| alias.eq_ignore_ascii_case(&name));
-        let (base, hostname) = match alias {
-            Some((_, target)) => (alias_base(&name, target)?, None),
+        let (base, hostname) = match alias_of(config, &name) {
+            Some(target) => (alias_base(&name, target)?, None),
             None if name == "docker.io" => (
                 parse(host, &format!("{scheme}://registry-1.docker.io/"))?,
                 Some("docker.io".to_owned()),
@@ -71,7 +72,69 @@ impl Endpoint {
             host: Host::new(&authority_of(&base)),
             name,
             base,
+            consumer: REGISTRY,
         })
+    }
+
+    /// The server behind a URL that is no registry's, and the URL that its alias, if there is one, makes of it. `consumer` is
+    /// the type of consumer whose credentials it gets.
+    pub(super) fn web(
+        config: &ClientConfig,
+        url: &Url,
+        consumer: &'static str,
+    ) -> Result<(Self, Url)> {
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return Err(Error::invalid(format!(
+                "`{}:` is no web address: expected https:// or http://",
+                url.scheme()
+            )));
+        }
+        if has_userinfo(url) {
+            let error = Error::invalid("the URL has a user name or password in it");
+            return Err(error.with_hint(
+                "take it out of the URL and configure it as a credential for the host",
+            ));
+        }
+        let name = authority_of(url);
+        let alias = alias_of(config, &name);
+        let mut base = url.clone();
+        base.set_path("/");
+        base.set_query(None);
+        base.set_fragment(None);
+        let mut target = url.clone();
+        target.set_fragment(None);
+        if let Some(alias) = alias {
+            base = alias_base(&name, alias)?;
+            target = base.clone();
+            target.set_path(&format!(
+                "{}{}",
+                base.path(),
+                url.path().trim_start_matches('/')
+            ));
+            target.set_query(url.query());
+        }
+        let endpoint = Self {
+            hostname: base.host_str().unwrap_or_default().to_owned(),
+            host: Host::new(&authority_of(&base)),
+            name,
+            base,
+            consumer,
+        };
+        Ok((endpoint, target))
+    }
+
+    /// The same server, with the credentials of the host by which people know it: `github.com` for `api.github.com`. What an
+    /// alias stands in for keeps its own.
+    pub(super) fn known_as(mut self, hostname: &str) -> Self {
+        if authority_of(&self.base) == self.name {
+            hostname.clone_into(&mut self.hostname);
+        }
+        self
+    }
+
+    /// Is it a registry, which says by a challenge what it wants?
+    pub(super) fn is_registry(&self) -> bool {
+        self.consumer == REGISTRY
     }
 
     /// The URL of `path` below `v2/`.
@@ -96,6 +159,15 @@ impl Endpoint {
             (prefix, path) => format!("{prefix}/{path}"),
         };
         Identity::oci(self.base.scheme(), &self.hostname, self.base.port(), &path)
+            .with("type", self.consumer)
+    }
+
+    /// What remembers who may do what there: consumers of several types at one origin are strangers to each other.
+    pub(super) fn authority(&self) -> String {
+        match self.is_registry() {
+            true => self.origin(),
+            false => format!("{} {} {}", self.consumer, self.hostname, self.origin()),
+        }
     }
 
     /// What remembers things about this registry: its origin.
@@ -182,6 +254,12 @@ fn parse(given: &str, text: &str) -> Result<Url> {
         return Ok(url);
     }
     Err(no_host(given))
+}
+
+fn alias_of<'a>(config: &'a ClientConfig, name: &str) -> Option<&'a Url> {
+    let mut aliases = config.host_aliases.iter();
+    let found = aliases.find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+    found.map(|(_, target)| target)
 }
 
 fn alias_base(name: &str, target: &Url) -> Result<Url> {

@@ -27,8 +27,10 @@ mod headers;
 mod retry;
 mod store;
 mod upload;
+mod web;
 
 pub use client::Client;
 pub use config::{ClientConfig, Proxies, Timeouts};
 pub use retry::{Jitter, RetryConfig};
 pub use store::OciStore;
+pub(crate) use web::{Expected, WebRequest};

@@ -5,4 +5,5 @@ mod ctf;
 mod forms;
 mod mapping;
 mod oci;
+mod remote;
 mod session;
