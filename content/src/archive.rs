@@ -4,8 +4,9 @@
 //! read; nothing is unpacked to a folder. A tar that can be read in place is: one pass to find its entries, then each by its
 //! offset, without temporary bytes. A compressed one, or one that can be read once only, is spooled in one pass.
 //!
-//! Written archives are OCI image layouts: `oci-layout`, `index.json`, then blobs sorted by digest, time 0, mode 0644, no
-//! folder entries. Equal artifacts give equal bytes; still, digests belong to manifests, other tools order tars otherwise.
+//! Writing is in `write`.
+
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,13 +21,15 @@ use ocm_specs::{Algorithm, Digest};
 
 use crate::artifact::{Artifact, Stored};
 use crate::blob::{Access, Blob, ByteStream, Source};
-use crate::copy::{self, DEPTH_LIMIT, MANIFEST_BYTES_LIMIT, MANIFESTS_LIMIT};
+use crate::copy::MANIFESTS_LIMIT;
 use crate::error::{Error, Result};
 use crate::gzip::{MAGIC, gunzip};
 use crate::limits::{Host, Limits};
 use crate::spool::Spool;
 use crate::store::{ContentStore, MANIFEST_LIMIT, Pushed, RawManifest};
-use crate::tarball::{TarEntry, TarEvent, TarKind, TarReader, end_of_tar, padding};
+use crate::tarball::{TarEntry, TarEvent, TarKind, TarReader};
+
+pub use write::{ArchiveForm, archive, layout_tar};
 
 /// Most entries of an archive of an artifact.
 pub const ENTRIES_LIMIT: usize = 100_000;
@@ -276,7 +279,7 @@ impl Source for Slice {
 }
 
 /// The first `length` bytes of a stream that has at least as many.
-fn exactly(input: ByteStream, length: u64) -> ByteStream {
+pub(crate) fn exactly(input: ByteStream, length: u64) -> ByteStream {
     Box::pin(stream::try_unfold(
         (input, length),
         |(mut input, left)| async move {
@@ -430,7 +433,8 @@ impl ContentStore for ArchiveStore {
     }
 
     async fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
-        Ok(self.blobs.contains_key(&descriptor.digest))
+        let found = self.blobs.get(&descriptor.digest);
+        Ok(found.is_some_and(|(_, size)| *size == descriptor.size))
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<u64> {
@@ -500,194 +504,6 @@ impl Source for Missing {
     fn open(&self, _offset: u64) -> BoxFuture<'static, Result<ByteStream>> {
         let error = self.0.clone();
         Box::pin(async move { Err(error) })
-    }
-}
-
-/// The artifact as an OCI image layout tar, named `tag` in its index if given.
-///
-/// Manifests are read here; blobs when the tar is read, so that nothing is buffered and the size is known beforehand. Of a
-/// composed artifact the parts that can be read once only are spooled here, since the index comes first. Foreign layers
-/// that the store lacks are left out, referrers are not included.
-///
-/// # Errors
-/// [`crate::ErrorKind::Limit`] for artifacts beyond the limits of [`crate::copy`], besides what reading gives.
-pub async fn layout_tar(
-    artifact: &Artifact,
-    tag: Option<&str>,
-    limits: &Arc<Limits>,
-) -> Result<Blob> {
-    let mut parts = BTreeMap::new();
-    let (root, store) = match artifact {
-        Artifact::Stored(stored) => {
-            let root = copy::read_manifest(stored.store.as_ref(), &stored.root).await?;
-            (root, &stored.store)
-        }
-        Artifact::Composed(composed) => {
-            let (root, blobs) = copy::complete(composed, limits).await?;
-            for blob in blobs {
-                if let Some(descriptor) = blob.descriptor() {
-                    parts.insert(descriptor.digest, blob);
-                }
-            }
-            (root, &composed.store)
-        }
-    };
-    let mut link = root.descriptor();
-    if let Some(tag) = tag {
-        link.annotations = Some([(REF_NAME.to_owned(), tag.to_owned())].into());
-    }
-    collect(root, store, &mut parts).await?;
-    let mut index = Manifest::index(vec![link]);
-    // As the Go library v2 writes it.
-    index.media_type = None;
-    let mut segments = Segments::default();
-    segments.file(
-        LAYOUT,
-        Blob::from_bytes("", r#"{"imageLayoutVersion":"1.0.0"}"#),
-    )?;
-    segments.file(INDEX, Blob::from_bytes("", index.to_bytes()))?;
-    for (digest, blob) in parts {
-        let path = format!("blobs/{}/{}", digest.algorithm(), digest.hex());
-        segments.file(&path, blob)?;
-    }
-    segments.push(Blob::from_bytes("", end_of_tar()))?;
-    let size = segments.length;
-    let mut blob = Blob::new(media_type::OCI_LAYOUT_TAR, Arc::new(segments));
-    blob.size = Some(size);
-    Ok(blob)
-}
-
-/// Adds a manifest and all that is below it to `parts`, unless it is there.
-async fn collect(
-    root: RawManifest,
-    store: &Arc<dyn ContentStore>,
-    parts: &mut BTreeMap<Digest, Blob>,
-) -> Result<()> {
-    let mut level = vec![root];
-    let (mut manifests, mut bytes) = (0, 0);
-    for depth in 0.. {
-        if level.is_empty() {
-            break;
-        }
-        if depth > DEPTH_LIMIT {
-            return Err(Error::limit(format!(
-                "index nests deeper than {DEPTH_LIMIT} levels"
-            )));
-        }
-        let mut next = Vec::new();
-        for raw in std::mem::take(&mut level) {
-            manifests += 1;
-            bytes += raw.bytes.len() as u64;
-            if manifests > MANIFESTS_LIMIT || bytes > MANIFEST_BYTES_LIMIT {
-                return Err(Error::limit("artifact has too many or too large manifests"));
-            }
-            let manifest = raw.parse()?;
-            let own = Blob::from_bytes(raw.media_type.clone(), raw.bytes.clone())
-                .expect_content(raw.digest.clone(), raw.bytes.len() as u64);
-            parts.insert(raw.digest, own);
-            for link in manifest.blobs() {
-                if parts.contains_key(&link.digest)
-                    || (copy::is_foreign(link) && !store.exists(link).await?)
-                {
-                    continue;
-                }
-                let blob = copy::inline(link).unwrap_or_else(|| store.fetch(link));
-                parts.insert(link.digest.clone(), blob);
-            }
-            for link in manifest.children() {
-                if parts.contains_key(&link.digest) {
-                    continue;
-                }
-                if link.is_manifest() {
-                    let child = copy::read_manifest(store.as_ref(), link).await?;
-                    next.push(child);
-                    if manifests + next.len() > MANIFESTS_LIMIT {
-                        return Err(Error::limit("artifact has too many manifests"));
-                    }
-                } else {
-                    parts.insert(link.digest.clone(), store.fetch(link));
-                }
-            }
-        }
-        level = next;
-    }
-    Ok(())
-}
-
-/// Blobs of known size, one behind the other.
-#[derive(Debug, Default)]
-struct Segments {
-    /// With the offset of their first byte.
-    all: Arc<Vec<(u64, Blob)>>,
-    length: u64,
-}
-
-impl Segments {
-    /// A tar entry.
-    fn file(&mut self, path: &str, blob: Blob) -> Result<()> {
-        let size = blob
-            .size
-            .ok_or_else(|| Error::internal("the size of a part is not known"))?;
-        let header = TarEntry::file(path, size).header()?;
-        self.push(Blob::from_bytes("", header))?;
-        self.push(blob)?;
-        self.push(Blob::from_bytes("", padding(size)))
-    }
-
-    fn push(&mut self, blob: Blob) -> Result<()> {
-        let too_large = || Error::limit("archive is larger than can be counted");
-        let size = blob.size.unwrap_or(0);
-        if size > 0 {
-            Arc::make_mut(&mut self.all).push((self.length, blob));
-            self.length = self.length.checked_add(size).ok_or_else(too_large)?;
-        }
-        Ok(())
-    }
-}
-
-impl Source for Segments {
-    fn open(&self, offset: u64) -> BoxFuture<'static, Result<ByteStream>> {
-        let all = self.all.clone();
-        let first = all
-            .partition_point(|(start, _)| *start <= offset)
-            .saturating_sub(1);
-        let open = move |index: usize| {
-            let all = all.clone();
-            async move {
-                let Some((start, blob)) = all.get(index) else {
-                    return Ok::<_, Error>(None);
-                };
-                let (size, skip) = (blob.size.unwrap_or(0), offset.saturating_sub(*start));
-                let stream = match skip {
-                    0 => blob.open().await?,
-                    skip if skip >= size => Box::pin(stream::empty()),
-                    // Only the rest is read; who resumes verifies the whole.
-                    skip => exactly(blob.open_at(skip).await?, size - skip),
-                };
-                Ok(Some((stream, index + 1)))
-            }
-        };
-        Box::pin(async move {
-            let streams = stream::try_unfold(first, open);
-            let bytes = futures::TryStreamExt::try_flatten(streams);
-            Ok(Box::pin(bytes) as ByteStream)
-        })
-    }
-
-    fn access(&self) -> Access {
-        let once = |(_, blob): &(u64, Blob)| blob.access() == Access::Once;
-        if self.all.iter().any(once) {
-            Access::Once
-        } else {
-            Access::Reopenable
-        }
-    }
-
-    fn hosts(&self) -> Vec<Host> {
-        let mut hosts: Vec<Host> = self.all.iter().flat_map(|(_, blob)| blob.hosts()).collect();
-        hosts.sort();
-        hosts.dedup();
-        hosts
     }
 }
 

@@ -3,6 +3,8 @@
 //! *Invariant*: a check talks to the store through its trait only, starts from an empty repository, and is named; a store
 //! that fails is told all the checks that it fails, not the first one.
 
+mod readable;
+
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -23,6 +25,8 @@ use tokio::sync::Notify;
 use crate::blob::{Access, Blob, ByteStream, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{ContentStore, Outcome, RawManifest, Stores};
+
+pub use readable::check_readable;
 
 /// What a store can do beyond what every store must.
 #[derive(Clone, Copy, Debug)]

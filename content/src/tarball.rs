@@ -162,6 +162,25 @@ impl TarEntry {
         out.extend_from_slice(header.as_bytes());
         Ok(out.freeze())
     }
+
+    /// The same as Go's `archive/tar` writes it: device numbers are zeros, not nothing, and the checksum has six digits.
+    ///
+    /// # Errors
+    /// Those of [`Self::header`].
+    pub fn header_like_go(&self) -> Result<Bytes> {
+        let mut blocks = BytesMut::from(&self.header()?[..]);
+        // An extended header may be in front.
+        let start = blocks.len().saturating_sub(BLOCK);
+        let block = &mut blocks[start..];
+        for field in [329..337, 337..345] {
+            block[field].copy_from_slice(b"0000000\0");
+        }
+        // The field itself counts as blanks (POSIX ustar).
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        Ok(blocks.freeze())
+    }
 }
 
 /// The zeros that fill the last block of content of `size` bytes.

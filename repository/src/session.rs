@@ -24,7 +24,7 @@ use ocm_specs::repository_spec::{CtfRepositorySpec, OciRepositorySpec};
 use ocm_specs::{Digest, RepositorySpec};
 
 use crate::credentials::{Anonymous, CredentialSource};
-use crate::ctf::{self, Ctf, CtfOptions, Form};
+use crate::ctf::{self, ComponentArchive, Ctf, CtfOptions, Form};
 use crate::oci::{Client, ClientConfig};
 use crate::remote::Indexes;
 use crate::repository::{ComponentVersion, Known, Repository};
@@ -83,6 +83,8 @@ pub struct Session {
     client: Client,
     known: Arc<Known>,
     archives: tokio::sync::Mutex<BTreeMap<PathBuf, Arc<Ctf>>>,
+    /// Component archives, by the paths they were asked for.
+    components: tokio::sync::Mutex<BTreeMap<PathBuf, Arc<ComponentArchive>>>,
     registered: Mutex<BTreeMap<String, Arc<dyn Stores>>>,
     helm_indexes: Indexes,
 }
@@ -101,6 +103,7 @@ impl Session {
             client,
             known: Known::new(copier, limits),
             archives: tokio::sync::Mutex::default(),
+            components: tokio::sync::Mutex::default(),
             registered: Mutex::default(),
             helm_indexes: Indexes::default(),
         }))
@@ -208,11 +211,53 @@ impl Session {
         if let Some(stores) = self.registered(ctf.path()) {
             return Ok(repository(format!("ctf://{}", ctf.path()), stores));
         }
-        let archive = self
-            .archive(&self.resolve_path(&ctf.file_path), form_of(ctf)?, write)
-            .await?;
+        let path = self.resolve_path(&ctf.file_path);
+        if let Some(archive) = self.component_archive(&path, ctf, write).await? {
+            let location = format!("comparch://{}", archive.path().display());
+            return Ok(repository(location, archive));
+        }
+        let archive = self.archive(&path, form_of(ctf)?, write).await?;
         let location = format!("ctf://{}", archive.path().display());
         Ok(repository(location, archive))
+    }
+
+    /// The component archive at a path, if there is one.
+    async fn component_archive(
+        &self,
+        path: &Path,
+        spec: &CtfRepositorySpec,
+        write: bool,
+    ) -> Result<Option<Arc<ComponentArchive>>> {
+        if self.archives.lock().await.contains_key(path) {
+            return Ok(None);
+        }
+        let mut components = self.components.lock().await;
+        let found = match components.get(path) {
+            Some(open) => Some(open.clone()),
+            None => ComponentArchive::open(path, self.limits()).await?,
+        };
+        if let Some(found) = &found {
+            components.insert(path.to_owned(), found.clone());
+        }
+        if write && (found.is_some() || spec.is_component_archive()) {
+            let shown = path.display();
+            return Err(Error::unsupported(format!(
+                "{shown} is to be written, and component archives are read only"
+            ))
+            .with_hint(
+                "name another path: an archive in the Common Transport Format is made there",
+            ));
+        }
+        if found.is_none() && spec.is_component_archive() {
+            let shown = path.display();
+            return Err(match tokio::fs::metadata(path).await {
+                Ok(_) => Error::invalid(format!(
+                    "{shown} is no component archive: it has no component-descriptor.yaml"
+                )),
+                Err(error) => Error::io(format!("open {shown}"), &error),
+            });
+        }
+        Ok(found)
     }
 
     /// The archive at a path, opened once however it is spelled.

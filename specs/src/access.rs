@@ -53,6 +53,14 @@ pub enum AccessType {
 }
 
 impl AccessType {
+    /// Is the content stored beside the descriptor, in whatever words of whatever time?
+    pub fn is_local(self) -> bool {
+        matches!(
+            self,
+            Self::LocalBlob | Self::LocalFilesystemBlob | Self::LocalOciBlob
+        )
+    }
+
     /// The kind behind a type text. Case counts; every registered spelling is known, with and without version.
     pub fn of(text: &str) -> Self {
         match text {
@@ -196,6 +204,12 @@ impl<'a> Access<'a> {
                 reference_name: None,
                 global_access: None,
             }),
+            AccessType::LocalFilesystemBlob => Self::LocalBlob(LocalBlob {
+                local_reference: needed("fileName")?,
+                media_type: text(fields, "mediaType"),
+                reference_name: None,
+                global_access: None,
+            }),
             AccessType::OciArtifact => Self::OciArtifact {
                 image_reference: needed("imageReference")?,
             },
@@ -283,6 +297,12 @@ mod tests {
             check(
                 json!({"type": type_name, "imagereference": "r.io/a:1"}),
                 "OciArtifact { image_reference: \"r.io/a:1\"",
+            );
+        }
+        for field in ["fileName", "filename"] {
+            check(
+                json!({"type": "localFilesystemBlob", field: "root", "mediaType": "text/plain"}),
+                "LocalBlob(LocalBlob { local_reference: \"root\", media_type: Some(\"text/plain\")",
             );
         }
         check(json!({"type": "none/v1"}), "None");

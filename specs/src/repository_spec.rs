@@ -36,6 +36,9 @@ pub const CTF_TYPES: [&str; 6] = [
     "ctf",
 ];
 
+/// Spellings of the type of component archives, which hold one component version and are read only.
+pub const COMPONENT_ARCHIVE_TYPES: [&str; 3] = ["ComponentArchive/v1", "ComponentArchive", "ca"];
+
 /// A repository of component versions (formats.md 2.2, 2.6, 3.1).
 #[derive(Clone, Debug, PartialEq)]
 pub enum RepositorySpec {
@@ -82,7 +85,7 @@ pub enum RepositorySpecError {
     NotAnObject,
     /// The type is not known, or missing.
     #[error(
-        "unknown repository type `{0}`: expected OCIRepository/v1, CommonTransportFormat/v1 or one of their short forms"
+        "unknown repository type `{0}`: expected OCIRepository/v1, CommonTransportFormat/v1, ComponentArchive/v1 or one of their short forms"
     )]
     Type(String),
     /// A field is missing, empty or not a text.
@@ -155,7 +158,7 @@ impl RepositorySpec {
                 extra: fields.into_iter().collect(),
             }));
         }
-        if CTF_TYPES.contains(&type_name.as_str()) {
+        if is_file_type(&type_name) {
             let file_path =
                 take_text(&mut fields, "filePath").ok_or_else(|| missing("filePath"))?;
             let access_mode = take(&mut fields, "accessMode");
@@ -325,6 +328,11 @@ impl CtfRepositorySpec {
         }
     }
 
+    /// Does the type say that there is a component archive? Without it, what is there is told by its content.
+    pub fn is_component_archive(&self) -> bool {
+        COMPONENT_ARCHIVE_TYPES.contains(&self.type_name.as_str())
+    }
+
     /// Does the spec forbid writing in words?
     pub fn is_read_only(&self) -> bool {
         self.access_mode
@@ -332,6 +340,11 @@ impl CtfRepositorySpec {
             .and_then(Value::as_str)
             .is_some_and(|mode| mode.split('|').all(|word| word.trim() == "readonly"))
     }
+}
+
+/// Is this a type of repositories in files and folders?
+pub fn is_file_type(type_name: &str) -> bool {
+    CTF_TYPES.contains(&type_name) || COMPONENT_ARCHIVE_TYPES.contains(&type_name)
 }
 
 fn take(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
@@ -415,9 +428,9 @@ impl JsonSchema for CtfRepositorySpec {
         json_schema!({
             "type": "object",
             "title": "CTFRepository",
-            "description": "A repository in the Common Transport Format: a folder, a tar or a tgz.",
+            "description": "A repository in the Common Transport Format, or a component archive: a folder, a tar or a tgz.",
             "properties": {
-                "type": type_schema(&CTF_TYPES),
+                "type": type_schema(&[&CTF_TYPES[..], &COMPONENT_ARCHIVE_TYPES[..]].concat()),
                 "filePath": {
                     "type": "string",
                     "description": "Path of the archive; relative ones start at the working directory."
@@ -453,7 +466,7 @@ mod tests {
             let spec = RepositorySpec::from_value(&value).expect(type_name);
             assert_eq!(spec.to_value(), value);
         }
-        for type_name in CTF_TYPES {
+        for type_name in CTF_TYPES.into_iter().chain(COMPONENT_ARCHIVE_TYPES) {
             let value = json!({"type": type_name, "filePath": "./x.tgz", "accessMode": "readonly", "custom": 1});
             let spec = RepositorySpec::from_value(&value).expect(type_name);
             assert_eq!(spec.to_value(), value);

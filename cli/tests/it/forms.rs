@@ -228,3 +228,108 @@ async fn a_signature_comes_into_an_archive_file() {
     place.run(&verify).await.ok();
     assert!(!place.path("x.tar.staging").exists());
 }
+
+/// The component archive of old whose signature v1 made, in all three forms.
+#[tokio::test(flavor = "multi_thread")]
+async fn component_archives_are_read_verified_and_carried_on() {
+    let Some(root) = ocm_testdata::peers::vector("signatures/compat-rsa") else {
+        return;
+    };
+    let place = Place::new();
+    place.put("rsa.pub", std::fs::read(root.join("rsa.pub")).unwrap());
+    let files = crate::place::tree(&root.join("component-archive"));
+    let names = files
+        .iter()
+        .rev()
+        .map(|(path, bytes)| (path.to_str().unwrap(), bytes));
+    let packed = ocm_testdata::fixtures::tar(names);
+    place.put("packed.tgz", ocm_testdata::fixtures::gzip(&packed));
+    place.put("packed", &packed);
+    for (path, bytes) in &files {
+        let path = place.path("folder").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let component = "github.com/mandelsoft/test";
+    for (number, archive) in ["./folder", "./packed", "./packed.tgz", "ca::folder"]
+        .iter()
+        .enumerate()
+    {
+        let shown = place.run(&["get", "cv", archive, "-o", "json"]).await.ok();
+        assert!(shown.stdout.contains(component), "{}", shown.stdout);
+        let signed = format!("{archive}//{component}:1.0.0");
+        let verify = [
+            "verify",
+            "cv",
+            "--deep",
+            "--public-key",
+            "rsa.pub",
+            "-o",
+            "json",
+        ];
+        let verified = place
+            .run(&[&verify[..], &[&signed]].concat())
+            .await
+            .ok()
+            .json();
+        assert_eq!(
+            verified["deep"]["resources"][0]["state"], "ok",
+            "{verified:#}"
+        );
+
+        let kind = if archive.starts_with("ca") {
+            "ComponentArchive/v1"
+        } else {
+            "CommonTransportFormat/v1"
+        };
+        let from = format!(
+            "{{type: {kind}, filePath: {}}}",
+            archive.trim_start_matches("ca::")
+        );
+        let to = format!("{{type: CommonTransportFormat/v1, filePath: out{number}.tgz}}");
+        let spec = format!(
+            r#"
+type: transformations.ocm.config.software/v1alpha1
+transformations:
+- id: get
+  type: CTFGetComponentVersion/v1alpha1
+  spec: {{repository: {from}, component: {component}, version: 1.0.0}}
+- id: blob
+  type: CTFGetLocalResource/v1alpha1
+  spec: {{repository: {from}, component: {component}, version: 1.0.0, resourceIdentity: {{name: text}}}}
+- id: put
+  type: CTFAddLocalResource/v1alpha1
+  spec:
+    repository: {to}
+    component: {component}
+    version: 1.0.0
+    resource: ${{blob.output.resource}}
+    file: ${{blob.output.file}}
+- id: add
+  type: CTFAddComponentVersion/v1alpha1
+  spec:
+    repository: {to}
+    descriptor:
+      meta: ${{get.output.descriptor.meta}}
+      signatures: ${{get.output.descriptor.signatures}}
+      component:
+        name: ${{get.output.descriptor.component.name}}
+        version: ${{get.output.descriptor.component.version}}
+        provider: ${{get.output.descriptor.component.provider}}
+        repositoryContexts: []
+        sources: []
+        componentReferences: []
+        resources: ["${{put.output.resource}}"]
+"#
+        );
+        place.put("spec.yaml", spec);
+        place
+            .run(&["transfer", "--transfer-spec", "spec.yaml"])
+            .await
+            .ok();
+        let carried = format!("./out{number}.tgz//{component}:1.0.0");
+        place.run(&[&verify[..], &[&carried]].concat()).await.ok();
+    }
+    // Nothing is ever written into one.
+    assert_eq!(crate::place::tree(&place.path("folder")), files);
+}

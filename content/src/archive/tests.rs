@@ -5,7 +5,8 @@ use futures::TryStreamExt;
 
 use super::*;
 use crate::artifact::{Composed, Part};
-use crate::copy::Copier;
+use crate::conformance::check_readable;
+use crate::copy::{Copier, Referrers};
 use crate::error::ErrorKind;
 use crate::gzip::gzip;
 use crate::limits::LimitsConfig;
@@ -423,5 +424,103 @@ fn tags_are_bare() {
         let mut link = Descriptor::of("x/y", b"");
         link.annotations = Some([(REF_NAME.to_owned(), name.to_owned())].into());
         assert_eq!(tag_of(&link).as_deref(), tag, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn artifact_sets_are_written_as_v1_writes_them() {
+    let Some(root) = vectors() else { return };
+    for (path, tag) in [
+        ("oci/artifact-set-helm-chart.tgz", "0.1.0"),
+        (
+            "ctf/v1-helm-chart/with-resource/blobs/sha256.e40e3a2f1ab1a98328dfd14539a79d27aff5c4d5c34cd16a85f0288bfa76490b",
+            "6.7.1",
+        ),
+    ] {
+        let source = Blob::from_file("", root.join(path)).await.unwrap();
+        let plain = gunzip(source.open().await.unwrap(), &limits());
+        let plain = plain.try_collect::<Vec<_>>().await.unwrap().concat();
+        let artifact = open_archive(&source, &limits()).await.unwrap();
+        assert_eq!(artifact.tag(), Some(tag));
+        let form = ArchiveForm::LegacySet;
+        let written = archive(&artifact, form, Some(tag), Referrers::All, &limits())
+            .await
+            .unwrap();
+        assert_eq!(
+            written.media_type,
+            "application/vnd.oci.image.manifest.v1+tar"
+        );
+        assert_eq!(written.size, Some(plain.len() as u64));
+        assert!(written.read(1 << 20).await.unwrap() == plain, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_in_any_form_opens_again_whole() {
+    let memory = MemoryStores::new().store("x").unwrap();
+    let mut put = Vec::new();
+    for text in ["one", "two"] {
+        let layer = Blob::from_bytes(media_type::OCI_LAYER_TAR, text);
+        let config = Blob::from_bytes(media_type::OCI_CONFIG, "{}");
+        for blob in [&layer, &config] {
+            memory.push(blob, &[]).await.unwrap();
+        }
+        let links = [config, layer].map(|blob| blob.descriptor().unwrap());
+        let [config, layer] = links;
+        let manifest = RawManifest::write(&Manifest::image(config, vec![layer]));
+        memory.put_manifest(&manifest, None).await.unwrap();
+        put.push(manifest.descriptor());
+    }
+    let index = RawManifest::write(&Manifest::index(put.clone()));
+    memory.put_manifest(&index, None).await.unwrap();
+    let mut refers = Vec::new();
+    // One to the index, one to a child of it, one to the first of these.
+    for (text, subject) in [
+        ("a", Some(index.descriptor())),
+        ("b", put.pop()),
+        ("c", None),
+    ] {
+        let layer = Blob::from_bytes("text/plain", text);
+        let layer = memory.push(&layer, &[]).await.unwrap().descriptor;
+        let mut referrer = Manifest::image(layer.clone(), vec![layer]);
+        referrer.subject = subject.or_else(|| refers.first().map(RawManifest::descriptor));
+        let referrer = RawManifest::write(&referrer);
+        memory.put_manifest(&referrer, None).await.unwrap();
+        refers.push(referrer);
+    }
+    let artifact = Artifact::Stored(Stored {
+        root: index.descriptor(),
+        store: memory,
+        tag: None,
+    });
+    for form in ArchiveForm::ALL {
+        for gzipped in [false, true] {
+            let limits = limits();
+            let written = archive(&artifact, form, Some("1"), Referrers::All, &limits);
+            let written = written.await.unwrap();
+            assert!(
+                media_type::is_artifact_archive(&written.media_type),
+                "{form:?}"
+            );
+            let mut bytes = written.read(1 << 20).await.unwrap().to_vec();
+            if gzipped {
+                bytes = compressed(bytes).await;
+            }
+            let blob = toy(&bytes, Access::Reopenable);
+            let again = open_archive(&blob, &limits).await.unwrap();
+            assert_eq!(again.root(), Some(&index.descriptor()), "{form:?}");
+            assert_eq!(again.tag(), Some("1"), "{form:?}");
+            let Artifact::Stored(stored) = &again else {
+                panic!("it lies in an archive");
+            };
+            let parts = check_readable(&stored.store).await;
+            assert_eq!(parts, 1 + 2 + 3 + 3 + 3, "{form:?}");
+            let (root, target) = copy_out(&again).await.unwrap();
+            assert_eq!(root.digest, index.digest);
+            for referrer in &refers {
+                let found = target.manifest(&referrer.digest.to_string()).await.unwrap();
+                assert_eq!(found.bytes, referrer.bytes, "{form:?}");
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Reading the tar and tgz forms; `pack.rs` writes them.
+//! Reading the tar and tgz forms; `pack.rs` writes them. Component archives are read by the same walk.
 //!
 //! Invariant: an archive is walked once. Of a tar only headers and the index are read, blobs are read later at their
 //! offsets; a tgz is unpacked once, its blobs going to one unlinked temporary file that counts as spooled bytes. Nothing is
@@ -14,9 +14,11 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use ocm_content::{Error, ErrorKind, Limits, Meter, Result};
 use ocm_specs::Digest;
+use ocm_specs::descriptor::{DESCRIPTOR_FILE, DESCRIPTOR_LIMIT};
 use tar::Header;
 use tokio::sync::OnceCell;
 
@@ -39,14 +41,30 @@ const IGNORED_LIMIT: u64 = 1 << 30;
 /// Most bytes behind the end of a compressed tar that are read, to see whether the compressed data is whole.
 const TRAILER_LIMIT: u64 = 1 << 20;
 
+/// Most blobs of a component archive that are not named by their digest. Old archives have a handful.
+const NAMES_LIMIT: usize = 10_000;
+
+/// Longest name of such a blob, in bytes.
+const NAME_LIMIT: usize = 1 << 10;
+
 /// Steps of a walk in one visit to the blocking pool; each is a header or a piece of content.
 const STEPS: usize = 256;
 
-/// A CTF in a tar file.
+/// What an archive is read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// A CTF.
+    Ctf,
+    /// A component archive.
+    Component,
+}
+
+/// A CTF or a component archive in a tar file.
 #[derive(Debug)]
 pub(super) struct Archive {
     path: PathBuf,
     gzip: bool,
+    kept: Kept,
     /// Is nothing there as good as nothing in it?
     may_be_missing: bool,
     limits: Arc<Limits>,
@@ -56,11 +74,14 @@ pub(super) struct Archive {
 /// What is where.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// The index.
+    /// The index; empty for a component archive.
     pub(super) index: Arc<Index>,
+    /// The component descriptor of a component archive.
+    pub(super) descriptor: Bytes,
     /// What file it was read from; `None` for a file that is not there.
     pub(super) stamp: Option<Stamp>,
     blobs: BTreeMap<Digest, Place>,
+    names: BTreeMap<String, Place>,
     content: Option<Arc<File>>,
     path: Arc<Path>,
     _spooled: Spooled,
@@ -70,8 +91,10 @@ impl Table {
     fn empty(path: &Path, limits: Arc<Limits>) -> Self {
         Self {
             index: Arc::default(),
+            descriptor: Bytes::new(),
             stamp: None,
             blobs: BTreeMap::new(),
+            names: BTreeMap::new(),
             content: None,
             path: path.into(),
             _spooled: Spooled::new(limits),
@@ -85,15 +108,32 @@ impl Table {
 
     /// Where a blob can be read.
     pub(super) fn section(&self, digest: &Digest) -> Result<Section> {
-        match (self.blobs.get(digest), &self.content) {
-            (Some(place), Some(file)) => Ok(Section {
-                file: file.clone(),
-                path: self.path.clone(),
-                start: place.start,
-                len: place.len,
-            }),
-            _ => Err(Error::not_found(format!("not in {}", self.path.display()))),
-        }
+        let place = self.blobs.get(digest);
+        place
+            .and_then(|place| self.at(place))
+            .ok_or_else(|| Error::not_found(format!("not in {}", self.path.display())))
+    }
+
+    /// The blobs of a component archive that are not named by their digest: those called `name`, or in the folder of that
+    /// name, sorted.
+    pub(super) fn named<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> impl Iterator<Item = (&'a str, Section)> + 'a {
+        let found = self.names.iter().filter(move |(path, _)| {
+            let rest = path.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        found.filter_map(|(path, place)| Some((path.as_str(), self.at(place)?)))
+    }
+
+    fn at(&self, place: &Place) -> Option<Section> {
+        Some(Section {
+            file: self.content.clone()?,
+            path: self.path.clone(),
+            start: place.start,
+            len: place.len,
+        })
     }
 
     /// All blobs.
@@ -119,7 +159,20 @@ impl Archive {
         Arc::new(Self {
             path,
             gzip,
+            kept: Kept::Ctf,
             may_be_missing,
+            limits,
+            table: OnceCell::new(),
+        })
+    }
+
+    /// The component archive in that file. No I/O.
+    pub(super) fn component(path: PathBuf, gzip: bool, limits: Arc<Limits>) -> Arc<Self> {
+        Arc::new(Self {
+            path,
+            gzip,
+            kept: Kept::Component,
+            may_be_missing: false,
             limits,
             table: OnceCell::new(),
         })
@@ -135,7 +188,8 @@ impl Archive {
 
     async fn walk(&self) -> Result<Table> {
         let (path, gzip, limits) = (self.path.clone(), self.gzip, self.limits.clone());
-        let mut walk = match blocking(move || Walk::open(&path, gzip, limits)).await {
+        let kept = self.kept;
+        let mut walk = match blocking(move || Walk::open(&path, gzip, kept, limits)).await {
             Err(error) if error.kind() == ErrorKind::NotFound && self.may_be_missing => {
                 return Ok(Table::empty(&self.path, self.limits.clone()));
             }
@@ -155,6 +209,21 @@ impl Archive {
             }
         }
     }
+}
+
+/// Does the file hold a component archive? Looks at its entries until one tells, which is usually the first. What can't be
+/// read is none. Blocks.
+pub(super) fn holds_component(path: &Path, gzip: bool, limits: Arc<Limits>) -> bool {
+    let Ok(mut walk) = Walk::open(path, gzip, Kept::Component, limits) else {
+        return false;
+    };
+    while !walk.component_archive && !walk.has_index {
+        match walk.run(1) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => break,
+        }
+    }
+    walk.component_archive
 }
 
 /// Is this block a tar header: does its checksum hold?
@@ -221,8 +290,12 @@ struct Walk {
     entries: u64,
     ignored: u64,
     extended: Extended,
+    kept: Kept,
     index: Option<Index>,
+    has_index: bool,
+    descriptor: Option<Bytes>,
     blobs: BTreeMap<Digest, Place>,
+    names: BTreeMap<String, Place>,
     component_archive: bool,
 }
 
@@ -240,6 +313,7 @@ enum State {
 
 enum Kind {
     Index(Vec<u8>),
+    Descriptor(Vec<u8>),
     Blob,
     Pax(Vec<u8>),
     GlobalPax(Vec<u8>),
@@ -348,7 +422,7 @@ fn truncated(path: &Path) -> Error {
 }
 
 impl Walk {
-    fn open(path: &Path, gzip: bool, limits: Arc<Limits>) -> Result<Self> {
+    fn open(path: &Path, gzip: bool, kept: Kept, limits: Arc<Limits>) -> Result<Self> {
         let file = File::open(path).map_err(|error| os("open", path, &error))?;
         let metadata = file.metadata().map_err(|error| os("open", path, &error))?;
         let medium = if gzip {
@@ -379,8 +453,12 @@ impl Walk {
             entries: 0,
             ignored: 0,
             extended: Extended::default(),
+            kept,
             index: None,
+            has_index: false,
+            descriptor: None,
             blobs: BTreeMap::new(),
+            names: BTreeMap::new(),
             component_archive: false,
         })
     }
@@ -402,13 +480,21 @@ impl Walk {
     }
 
     fn finish(self) -> Result<Table> {
-        let Some(index) = self.index else {
-            let why = if self.component_archive {
-                "it is a component archive"
-            } else {
-                "it has no artifact-index.json"
-            };
-            return Err(no_archive(&self.path, why));
+        let index = match (self.kept, self.index) {
+            (Kept::Ctf, Some(index)) => index,
+            (Kept::Ctf, None) if self.component_archive => {
+                return Err(no_archive(&self.path, "it is a component archive"));
+            }
+            (Kept::Ctf, None) => {
+                return Err(no_archive(&self.path, "it has no artifact-index.json"));
+            }
+            (Kept::Component, _) if self.has_index => {
+                return Err(Error::invalid(format!(
+                    "{} has {INDEX_FILE} and {DESCRIPTOR_FILE}: it may be an archive of either kind",
+                    self.path.display()
+                )));
+            }
+            (Kept::Component, _) => Index::default(),
         };
         let file = match self.medium.medium {
             Medium::Plain { file, .. } => file,
@@ -416,8 +502,10 @@ impl Walk {
         };
         Ok(Table {
             index: Arc::new(index),
+            descriptor: self.descriptor.unwrap_or_default(),
             stamp: Some(self.stamp),
             blobs: self.blobs,
+            names: self.names,
             content: Some(file),
             path: self.path,
             _spooled: self.medium.spooled,
@@ -504,7 +592,7 @@ impl Walk {
 
     fn file(&mut self, name: &str, size: u64) -> Result<Kind> {
         if name == INDEX_FILE {
-            if self.index.is_some() {
+            if self.has_index {
                 return Err(self.refuse(&format!("has two entries `{name}`")));
             }
             if size > INDEX_LIMIT {
@@ -513,20 +601,52 @@ impl Walk {
                     self.path.display()
                 )));
             }
+            self.has_index = true;
             return Ok(Kind::Index(Vec::new()));
         }
-        self.component_archive |= name == "component-descriptor.yaml";
-        let Some(digest) = name.strip_prefix("blobs/").and_then(digest_of_name) else {
+        if name == DESCRIPTOR_FILE {
+            return self.descriptor(size);
+        }
+        let Some(blob) = name.strip_prefix("blobs/") else {
             return Ok(Kind::Ignored);
         };
         let place = Place {
             start: self.medium.place(),
             len: size,
         };
-        if self.blobs.insert(digest, place).is_some() {
-            return Err(self.refuse(&format!("has two entries `{name}`")));
+        let before = match digest_of_name(blob) {
+            Some(digest) => self.blobs.insert(digest, place),
+            None if self.kept == Kept::Component => {
+                if self.names.len() >= NAMES_LIMIT || blob.len() > NAME_LIMIT {
+                    return Err(Error::limit(format!(
+                        "{} has more than {NAMES_LIMIT} blobs that are not named by their digest, or one with a name of more than {NAME_LIMIT} bytes",
+                        self.path.display()
+                    )));
+                }
+                self.names.insert(blob.to_owned(), place)
+            }
+            None => return Ok(Kind::Ignored),
+        };
+        match before {
+            None => Ok(Kind::Blob),
+            Some(_) => Err(self.refuse(&format!("has two entries `{name}`"))),
         }
-        Ok(Kind::Blob)
+    }
+
+    fn descriptor(&mut self, size: u64) -> Result<Kind> {
+        if std::mem::replace(&mut self.component_archive, true) && self.kept == Kept::Component {
+            return Err(self.refuse(&format!("has two entries `{DESCRIPTOR_FILE}`")));
+        }
+        if self.kept == Kept::Ctf {
+            return Ok(Kind::Ignored);
+        }
+        if size > DESCRIPTOR_LIMIT {
+            return Err(Error::limit(format!(
+                "{DESCRIPTOR_FILE} in {} is larger than {DESCRIPTOR_LIMIT} bytes",
+                self.path.display()
+            )));
+        }
+        Ok(Kind::Descriptor(Vec::new()))
     }
 
     /// The name in its plain form.
@@ -572,6 +692,7 @@ impl Walk {
         }
         match &mut kind {
             Kind::Index(bytes)
+            | Kind::Descriptor(bytes)
             | Kind::Pax(bytes)
             | Kind::GlobalPax(bytes)
             | Kind::LongName(bytes) => bytes.extend_from_slice(&piece),
@@ -600,6 +721,7 @@ impl Walk {
                 let context = |error: Error| error.context(self.path.display().to_string());
                 self.index = Some(index.map_err(context)?);
             }
+            Kind::Descriptor(bytes) => self.descriptor = Some(bytes.into()),
             Kind::Pax(bytes) => self.pax(&bytes, false)?,
             Kind::GlobalPax(bytes) => self.pax(&bytes, true)?,
             Kind::LongName(mut bytes) => {

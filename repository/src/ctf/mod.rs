@@ -11,6 +11,7 @@
 //! `<algorithm>-<hex>` in the repository of the subject. Such tags are left out of listings.
 
 mod archive;
+mod component;
 mod directory;
 mod file;
 mod index;
@@ -35,10 +36,12 @@ use ocm_content::{
     Blob, ByteStream, ContentStore, Error, ErrorKind, Limits, Locator, MANIFEST_LIMIT, Meter,
     Outcome, Pushed, RawManifest, Result, Source, Staging, Stores,
 };
+use ocm_specs::descriptor::DESCRIPTOR_FILE;
 use ocm_specs::media_type::{OCI_INDEX, OCI_MANIFEST, OCTET_STREAM, is_manifest};
 use ocm_specs::oci::{Descriptor, Manifest};
 use ocm_specs::{Algorithm, Digest};
 
+pub use self::component::ComponentArchive;
 pub use self::index::{Entry, INDEX_FILE, INDEX_LIMIT, Index};
 pub use self::over::Pending;
 
@@ -286,7 +289,7 @@ fn find(path: &Path, form: Option<Form>, access: Access) -> Result<(PathBuf, For
     }
     let is_there = |name: &str| canonical.join(name).symlink_metadata().is_ok();
     if access != Access::Create && !is_there(INDEX_FILE) {
-        if is_there("component-descriptor.yaml") {
+        if is_there(DESCRIPTOR_FILE) {
             return Err(no_archive(&canonical, "it is a component archive"));
         }
         // A run that was killed before its first commit leaves blobs only: an archive without content.

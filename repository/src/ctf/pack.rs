@@ -24,10 +24,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use ocm_content::gzip::gzip;
-use ocm_content::tarball::{BLOCK, TarEntry, TarKind, end_of_tar, padding};
+use ocm_content::tarball::{TarEntry, TarKind, end_of_tar, padding};
 use ocm_content::{ByteStream, Error, ErrorKind, Limits, Result};
 use ocm_specs::Digest;
 use tempfile::NamedTempFile;
@@ -395,24 +395,12 @@ fn folder_header(name: &str) -> Result<Bytes> {
     })
 }
 
-/// The header blocks as Go's library writes them: device numbers are zeros, not nothing, and the checksum has six digits.
 fn header_of(entry: TarEntry) -> Result<Bytes> {
     let entry = TarEntry {
         mtime: TIME,
         ..entry
     };
-    let mut blocks = BytesMut::from(&entry.header()?[..]);
-    // An extended header may be in front.
-    let start = blocks.len().saturating_sub(BLOCK);
-    let block = &mut blocks[start..];
-    for field in [329..337, 337..345] {
-        block[field].copy_from_slice(b"0000000\0");
-    }
-    // The field itself counts as blanks (POSIX ustar).
-    block[148..156].fill(b' ');
-    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    Ok(blocks.freeze())
+    entry.header_like_go()
 }
 
 /// The bytes of a blob: exactly as many as announced, or an error.

@@ -22,11 +22,14 @@ use serde_json::{Map, Value, json};
 pub const CREATOR: &str = "OCM Rust Library";
 
 /// Annotation: `<component>:<version>`.
-pub(super) const COMPONENT_VERSION: &str = "software.ocm.componentversion";
+pub(crate) const COMPONENT_VERSION: &str = "software.ocm.componentversion";
 /// Annotation: which elements a layer or manifest belongs to.
 const ARTIFACT: &str = "software.ocm.artifact";
 /// Annotation that the specification asks for on the descriptor; the Go libraries do not write it.
 pub(super) const DESCRIPTOR_MARK: &str = "software.ocm.descriptor";
+
+/// Annotation of a layer that came from a component archive: its file's name, which local references use there.
+pub(crate) const FILE_NAME: &str = "org.opencontainers.image.title";
 
 /// The config blob: where the descriptor is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -120,16 +123,16 @@ fn platform(identity: &Identity) -> Option<Value> {
     Some(Value::Object(platform))
 }
 
-/// The digests that a local reference names: one, or several separated by commas where v1 split a blob.
-pub(super) fn local_digests(reference: &str) -> Result<Vec<Digest>> {
-    reference
-        .split(',')
-        .map(|part| {
-            part.trim().parse().map_err(|_| {
-                Error::invalid(format!("local reference `{reference}` is not a digest"))
-            })
-        })
-        .collect()
+/// The digests that a local reference names: one, or several separated by commas where v1 split a blob. Component archives
+/// write them as the names of files, with a dot. `None` for any other name.
+pub(crate) fn digests_of(reference: &str) -> Option<Vec<Digest>> {
+    let digest = |part: &str| part.trim().replacen('.', ":", 1).parse().ok();
+    reference.split(',').map(digest).collect()
+}
+
+fn local_digests(reference: &str) -> Result<Vec<Digest>> {
+    digests_of(reference)
+        .ok_or_else(|| Error::invalid(format!("local reference `{reference}` is not a digest")))
 }
 
 /// All local content in descriptor order, resources before sources, each once however many elements share it.
@@ -233,7 +236,7 @@ impl Layout {
     }
 }
 
-fn config_bytes(layer: &Descriptor) -> Vec<u8> {
+pub(crate) fn config_bytes(layer: &Descriptor) -> Vec<u8> {
     let config = ComponentConfig {
         component_descriptor_layer: Some(LayerLink {
             media_type: layer.media_type.clone(),

@@ -24,6 +24,7 @@ use ocm_specs::{Digest, RepositorySpec};
 
 pub use known::Known;
 pub use layout::CREATOR;
+pub(crate) use layout::{COMPONENT_VERSION, FILE_NAME, config_bytes, digests_of};
 pub use read::ComponentVersion;
 pub use write::{Existing, PreparedVersion, Published, VersionOutcome, predict_local_blob};
 

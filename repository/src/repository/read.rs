@@ -2,12 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{StreamExt, TryStreamExt, stream};
 use ocm_content::{
-    Access as Opening, Artifact, Blob, ByteStream, Content, ContentStore, Error, ErrorKind, Host,
-    RawManifest, Result, Source, Stored,
+    Artifact, Blob, Content, ContentStore, Error, ErrorKind, RawManifest, Result, Segments, Stored,
 };
 use ocm_specs::Digest;
 use ocm_specs::descriptor::{ComponentDescriptor, DESCRIPTOR_LIMIT, Element, Encoding};
@@ -16,7 +12,7 @@ use ocm_specs::names::is_version;
 use ocm_specs::oci::{Descriptor, Manifest};
 
 use super::layout::{
-    ComponentConfig, DESCRIPTOR_MARK, annotated_version, is_component_config, local_digests,
+    ComponentConfig, DESCRIPTOR_MARK, FILE_NAME, annotated_version, digests_of, is_component_config,
 };
 use super::{Repository, tag_of};
 
@@ -229,15 +225,32 @@ impl ComponentVersion {
         let local = access.local_blob().ok_or_else(|| {
             Error::unsupported("its content is not stored beside the component descriptor")
         })?;
-        let digests = local_digests(local.local_reference)?;
+        let Some(digests) = digests_of(local.local_reference) else {
+            return self.file_content(local.local_reference, local.media_type);
+        };
         if let [digest] = digests.as_slice() {
             return self.one_content(digest, local.media_type);
         }
-        let parts = digests
+        let mut whole = Segments::new();
+        for digest in &digests {
+            whole.push(self.layer(digest, None)?)?;
+        }
+        let media_type = local.media_type.unwrap_or(OCTET_STREAM);
+        Ok(whole.into_blob(media_type).into())
+    }
+
+    /// Content of a component archive that is named by its file.
+    fn file_content(&self, name: &str, media_type: Option<&str>) -> Result<Content> {
+        let layers = &self.parts.layers;
+        let found = layers
             .iter()
-            .map(|digest| self.layer(digest, None))
-            .collect::<Result<Vec<Blob>>>()?;
-        Ok(joined(parts, local.media_type.unwrap_or(OCTET_STREAM)).into())
+            .find(|link| link.annotation(FILE_NAME) == Some(name));
+        match found {
+            Some(link) => self.layer(&link.digest, media_type).map(Content::from),
+            None => Err(Error::not_found(format!(
+                "there is no content for the local reference `{name}`, which is not a digest"
+            ))),
+        }
     }
 
     fn one_content(&self, digest: &Digest, media_type: Option<&str>) -> Result<Content> {
@@ -371,65 +384,4 @@ fn check_names(descriptor: &ComponentDescriptor, component: &str, version: &str)
     Err(Error::mismatch(format!(
         "the component descriptor there is that of version {found}"
     )))
-}
-
-/// Blobs one after the other as one.
-fn joined(parts: Vec<Blob>, media_type: &str) -> Blob {
-    let size = parts.iter().map(|part| part.size).sum::<Option<u64>>();
-    let mut blob = Blob::new(media_type, Arc::new(Joined(parts)));
-    blob.size = size;
-    blob
-}
-
-/// Several layers that v1 made of one blob.
-#[derive(Debug)]
-struct Joined(Vec<Blob>);
-
-impl Source for Joined {
-    fn open(&self, offset: u64) -> BoxFuture<'static, Result<ByteStream>> {
-        let parts = self.0.clone();
-        Box::pin(async move {
-            let mut skip = offset;
-            let mut opened: Vec<(Blob, u64)> = Vec::new();
-            for part in parts {
-                let size = part.size.unwrap_or(0);
-                if opened.is_empty() && skip >= size && size > 0 {
-                    skip -= size;
-                    continue;
-                }
-                let from = if opened.is_empty() { skip } else { 0 };
-                opened.push((part, from));
-            }
-            let stream = stream::iter(opened.into_iter().map(Ok::<_, Error>))
-                .and_then(|(part, from)| async move {
-                    // Whole parts are verified by their own digests.
-                    if from == 0 {
-                        part.open().await
-                    } else {
-                        part.open_at(from).await
-                    }
-                })
-                .try_flatten();
-            Ok(stream.map(|chunk: Result<Bytes>| chunk).boxed() as ByteStream)
-        })
-    }
-
-    fn access(&self) -> Opening {
-        if self
-            .0
-            .iter()
-            .all(|part| part.access() == Opening::Reopenable)
-        {
-            Opening::Reopenable
-        } else {
-            Opening::Once
-        }
-    }
-
-    fn hosts(&self) -> Vec<Host> {
-        let mut hosts: Vec<Host> = self.0.iter().flat_map(Blob::hosts).collect();
-        hosts.sort();
-        hosts.dedup();
-        hosts
-    }
 }

@@ -17,7 +17,7 @@ use ocm_specs::reference::OciReference;
 use ocm_specs::{Algorithm, Digest, Hasher};
 use serde_json::Value;
 
-use super::layout::{Layout, LocalContent, local_contents};
+use super::layout::{Layout, LocalContent, digests_of, local_contents};
 use super::read::ComponentVersion;
 use super::{CONCURRENCY, Repository, tag_of};
 
@@ -468,7 +468,8 @@ fn plan_digest(element: &Element<'_>, content: &Descriptor, media_type: &str) ->
         .access()
         .ok()
         .and_then(|access| access.local_blob())
-        .is_some_and(|local| local.local_reference == content.digest.to_string());
+        .and_then(|local| digests_of(local.local_reference))
+        .is_some_and(|digests| digests == [content.digest.clone()]);
     // An archive's triple is that of the artifact inside, which the archive's own digest says nothing about.
     if same_content || is_artifact_archive(media_type) {
         return DigestPlan::Keep(old);

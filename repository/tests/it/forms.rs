@@ -26,15 +26,15 @@ const VERSION: &str = "1.0.0";
 const SET: &str = "application/vnd.oci.image.manifest.v1+tar+gzip";
 
 /// A place of one of the four kinds.
-struct Place {
-    spec: RepositorySpec,
-    path: Option<PathBuf>,
+pub(crate) struct Place {
+    pub(crate) spec: RepositorySpec,
+    pub(crate) path: Option<PathBuf>,
     _registry: Option<Running>,
 }
 
-const KINDS: [&str; 4] = ["registry", "directory", "tar", "tgz"];
+pub(crate) const KINDS: [&str; 4] = ["registry", "directory", "tar", "tgz"];
 
-async fn place(kind: &str, path: PathBuf) -> Place {
+pub(crate) async fn place(kind: &str, path: PathBuf) -> Place {
     if kind != "registry" {
         let path = path.with_extension(if kind == "directory" { "ctf" } else { kind });
         return Place {
@@ -55,6 +55,15 @@ async fn place(kind: &str, path: PathBuf) -> Place {
 }
 
 impl Place {
+    /// What is at a path already.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self {
+            spec: RepositorySpec::ctf(path.display().to_string()),
+            path: None,
+            _registry: None,
+        }
+    }
+
     /// All bytes of an archive; of a registry nothing.
     fn bytes(&self) -> Vec<(String, Vec<u8>)> {
         match &self.path {
@@ -65,19 +74,19 @@ impl Place {
     }
 }
 
-fn new_session() -> Arc<Session> {
+pub(crate) fn new_session() -> Arc<Session> {
     let mut config = SessionConfig::new("/");
     config.limits.temp_folder = Some(std::env::temp_dir());
     Session::new(config).expect("a session")
 }
 
-async fn finish(session: &Session) {
+pub(crate) async fn finish(session: &Session) {
     for archive in session.finish(RunEnd::Succeeded).await {
         assert!(archive.error.is_none(), "{archive:?}");
     }
 }
 
-async fn publish(repository: &Repository, descriptor: &ComponentDescriptor) {
+pub(crate) async fn publish(repository: &Repository, descriptor: &ComponentDescriptor) {
     let prepared = repository
         .prepare_version(descriptor, Existing::Fail)
         .await
@@ -127,7 +136,7 @@ async fn make(place: &Place) {
 }
 
 /// Copies every component version, as a transfer does.
-async fn convert(from: &Place, to: &Place) {
+pub(crate) async fn convert(from: &Place, to: &Place) {
     let session = new_session();
     let source = session.repository(&from.spec, false).await.expect("opens");
     let target = session.repository(&to.spec, true).await.expect("opens");
@@ -154,7 +163,7 @@ async fn convert(from: &Place, to: &Place) {
     finish(&session).await;
 }
 
-async fn versions(repository: &Repository) -> Vec<(String, String)> {
+pub(crate) async fn versions(repository: &Repository) -> Vec<(String, String)> {
     // A registry need not list its repositories; the embedded one does.
     let mut found = Vec::new();
     for component in repository.components().await.expect("listed") {
@@ -167,7 +176,7 @@ async fn versions(repository: &Repository) -> Vec<(String, String)> {
 }
 
 /// What has to survive: descriptors to the byte, and all content by digest with its referrers; each blob read in full.
-async fn essence(place: &Place) -> Vec<String> {
+pub(crate) async fn essence(place: &Place) -> Vec<String> {
     let session = new_session();
     let repository = session.repository(&place.spec, false).await.expect("opens");
     let mut lines = Vec::new();
@@ -256,11 +265,7 @@ async fn what_other_tools_wrote_converts_into_every_form() {
         "v1-helm-chart/without-resource",
     ] {
         let temp = TempDir::new().expect("temp");
-        let source = Place {
-            spec: RepositorySpec::ctf(root.join(name).display().to_string()),
-            path: None,
-            _registry: None,
-        };
+        let source = Place::at(&root.join(name));
         let session = new_session();
         let repository = session
             .repository(&source.spec, false)

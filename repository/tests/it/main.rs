@@ -1,5 +1,6 @@
 //! Integration tests of the repository crate.
 
+mod component_archive;
 mod counting;
 mod ctf;
 mod forms;

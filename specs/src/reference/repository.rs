@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::repository_spec::{CTF_TYPES, OCI_TYPES, RepositorySpec};
+use crate::repository_spec::{OCI_TYPES, RepositorySpec, is_file_type};
 
 /// Why a text names no repository.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -42,8 +42,17 @@ pub fn typed(type_name: &str, place: &str) -> Result<RepositorySpec, RepositoryR
         return Err(RepositoryReferenceError::Empty);
     } else if OCI_TYPES.contains(&type_name) {
         oci(place)
-    } else if CTF_TYPES.contains(&type_name) {
+    } else if is_file_type(type_name) {
         RepositorySpec::ctf(place)
+    } else if let Some((type_name @ ("ctf" | "ca"), format @ ("directory" | "tar" | "tgz"))) =
+        type_name.split_once('+')
+    {
+        // The library v1 says the form of an archive with the type.
+        let mut spec = typed(type_name, place)?;
+        if let RepositorySpec::Ctf(spec) = &mut spec {
+            spec.file_format = Some(format.to_owned());
+        }
+        return Ok(spec);
     } else {
         return Err(RepositoryReferenceError::Type(type_name.to_owned()));
     };

@@ -809,7 +809,10 @@ fn elements(descriptor: &Json, names: &[&str]) -> Vec<Json> {
 
 fn access_type(element: &Json) -> AccessType {
     let text = element.pointer("/access/type").and_then(Json::as_str);
-    AccessType::of(text.unwrap_or_default())
+    match AccessType::of(text.unwrap_or_default()) {
+        local if local.is_local() => AccessType::LocalBlob,
+        other => other,
+    }
 }
 
 /// The whole identity of a resource, as a step names it.
