@@ -4,6 +4,7 @@
 //! (one per place), limits, what is known about who has what. There is no process-wide state, and two sessions in one
 //! process know nothing of each other.
 
+use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,7 @@ pub struct Session {
     components: tokio::sync::Mutex<BTreeMap<PathBuf, Arc<ComponentArchive>>>,
     registered: Mutex<BTreeMap<String, Arc<dyn Stores>>>,
     helm_indexes: Indexes,
+    provided: Mutex<BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Session {
@@ -106,6 +108,7 @@ impl Session {
             components: tokio::sync::Mutex::default(),
             registered: Mutex::default(),
             helm_indexes: Indexes::default(),
+            provided: Mutex::default(),
         }))
     }
 
@@ -150,6 +153,25 @@ impl Session {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(place.into(), stores);
+    }
+
+    /// Gives the steps of the run something of theirs that is not known here; there is one of each type.
+    pub fn provide<T: Any + Send + Sync>(&self, value: T) {
+        self.provided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(TypeId::of::<T>(), Arc::new(value));
+    }
+
+    /// What was provided of that type.
+    pub fn provided<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.provided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&TypeId::of::<T>())
+            .cloned()?
+            .downcast()
+            .ok()
     }
 
     /// A path as a person wrote it, from the working directory on; `file://` in front is taken off.

@@ -286,6 +286,38 @@ pub struct AddSpec<R> {
     repository: R,
     /// The component descriptor; its local blobs must be in the repository or be brought there by other steps.
     descriptor: DescriptorField,
+    /// What becomes of another one that is there already (default: the run's).
+    #[serde(default)]
+    conflict_policy: Option<ConflictPolicy>,
+}
+
+/// What becomes of a component version that is at the target already. Provided to a [`Session`], the default of its run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ConflictPolicy {
+    /// One that differs is an error.
+    Fail,
+    /// One that differs in what is not signed is updated; any other difference is an error.
+    #[default]
+    Update,
+    /// One that differs is replaced.
+    Replace,
+    /// Whatever is there is left.
+    Skip,
+    /// Manifests are published even where they are equal.
+    Enforce,
+}
+
+impl From<ConflictPolicy> for Existing {
+    fn from(policy: ConflictPolicy) -> Self {
+        match policy {
+            ConflictPolicy::Fail => Self::Refuse,
+            ConflictPolicy::Update => Self::Fail,
+            ConflictPolicy::Replace => Self::Overwrite,
+            ConflictPolicy::Skip => Self::NoUpdate,
+            ConflictPolicy::Enforce => Self::Enforce,
+        }
+    }
 }
 
 /// A step without outputs.
@@ -304,7 +336,7 @@ impl<S: Storage> Transformer for AddComponentVersion<S> {
         let session = cx.session::<Session>()?;
         let descriptor = spec.descriptor.descriptor(&session, "descriptor")?;
         let repository = spec.repository.open(&cx, Access::Write).await?;
-        let (_, publish) = prepare(&cx, &repository, &descriptor).await?;
+        let (_, publish) = prepare(&cx, &repository, &descriptor, spec.conflict_policy).await?;
         Ok(Outcome::new(Nothing {}).with_publish(publish))
     }
 }
@@ -326,6 +358,9 @@ pub struct UploadSpec<P> {
     /// The component descriptor's bytes.
     #[serde(default)]
     data: Option<ContentRef>,
+    /// What becomes of another one that is there already (default: the run's).
+    #[serde(default)]
+    conflict_policy: Option<ConflictPolicy>,
 }
 
 /// Outputs of [`UploadComponent`].
@@ -367,7 +402,8 @@ impl<S: Storage> Transformer for UploadComponent<S> {
             }
         };
         let repository = open(&session, &spec.place.spec(), Access::Write).await?;
-        let (digest, publish) = prepare(&cx, &repository, &descriptor).await?;
+        let (digest, publish) =
+            prepare(&cx, &repository, &descriptor, spec.conflict_policy).await?;
         let output = UploadOutput {
             name: descriptor.name().to_owned(),
             version: descriptor.version().to_owned(),
@@ -396,11 +432,16 @@ async fn prepare(
     cx: &StepContext,
     repository: &Repository,
     descriptor: &ComponentDescriptor,
+    policy: Option<ConflictPolicy>,
 ) -> Result<(Digest, Publish), StepError> {
+    let session = cx.session::<Session>()?;
+    let policy = policy
+        .or_else(|| session.provided::<ConflictPolicy>().map(|it| *it))
+        .unwrap_or_default();
     let key = root_key(repository, descriptor.name(), descriptor.version())?;
     cx.will_publish(&key);
     let prepared = repository
-        .prepare_version(descriptor, Existing::default())
+        .prepare_version(descriptor, policy.into())
         .await?;
     let digest = prepared.root().digest;
     let after = descriptor

@@ -8,7 +8,10 @@ pub mod component;
 pub mod convert;
 pub mod fields;
 pub mod filter;
+pub mod generate;
+pub mod get;
 mod image;
+mod inert;
 pub mod local_blob;
 pub mod localize;
 pub mod lower;
@@ -36,6 +39,9 @@ pub fn step_types() -> StepTypes {
         .with(oci_artifact::DownloadResource)
         .with(oci_artifact::UploadResource)
         .with(cleanup::FileCleanup)
+        .with(get::GetResource)
+        .with(get::GetSource)
+        .with(get::AddLocalSource)
         .with(signing::steps::HashComponent)
         .with(signing::steps::SignComponent)
         .with(signing::steps::VerifyComponent);

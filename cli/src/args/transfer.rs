@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::NOUNS;
+use super::{NOUNS, VersionChoice};
 
-/// Run a transfer spec: `ocm transfer --transfer-spec FILE`.
+/// Carry component versions, or run a transfer spec.
+///
+/// Example: `ocm transfer cv -r --copy-resources ./archive//acme.org/helloworld:1.0.0 localhost:5001`
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct TransferArgs {
@@ -18,9 +20,126 @@ pub(crate) struct TransferArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TransferNoun {
-    /// The same, as the Go CLI spells it.
+    /// Carry component versions from a repository to others: plan it as a transfer spec, and run that.
+    ///
+    /// Example: `ocm transfer cv -r --copy-resources ./archive//acme.org/helloworld:1.0.0 localhost:5001`
     #[command(name = "component-version", aliases = NOUNS)]
-    ComponentVersion(TransferOptions),
+    ComponentVersion(Box<CarryVersions>),
+    /// Carry all component versions of an archive, or of another repository that can list what it has.
+    ///
+    /// Example: `ocm transfer ctf --copy-resources ./archive localhost:5001`
+    #[command(
+        name = "ctf",
+        aliases = ["commontransportarchive", "common-transport-archive", "commonTransportArchive"]
+    )]
+    Ctf(Box<CarryArchive>),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CarryVersions {
+    /// `REPOSITORY//COMPONENT[:VERSION][@DIGEST]` to carry (all versions without one), then the repositories they go to.
+    #[arg(value_name = "REFERENCE... TARGET")]
+    pub(crate) places: Vec<String>,
+    #[command(flatten)]
+    pub(crate) choice: VersionChoice,
+    #[command(flatten)]
+    pub(crate) carry: Carry,
+    #[command(flatten)]
+    pub(crate) options: TransferOptions,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CarryArchive {
+    /// The archive, then the repositories that its component versions go to.
+    #[arg(value_name = "CTF TARGET")]
+    pub(crate) places: Vec<String>,
+    #[command(flatten)]
+    pub(crate) carry: Carry,
+    #[command(flatten)]
+    pub(crate) options: TransferOptions,
+}
+
+/// What is carried, and how.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Carry {
+    /// A repository to carry to (repeatable; one at the end needs no word).
+    #[arg(long, value_name = "TARGET", help_heading = "What is carried")]
+    pub(crate) to: Vec<String>,
+    /// Carry what is referenced, too, all the way (-1, or no value).
+    #[arg(short, long, value_name = "DEPTH", num_args = 0..=1, require_equals = true, default_missing_value = "-1",
+          allow_hyphen_values = true, help_heading = "What is carried")]
+    pub(crate) recursive: Option<i32>,
+    /// Carry all resources by value, not only what is stored beside the descriptors.
+    #[arg(short = 'V', long, help_heading = "What is carried")]
+    pub(crate) copy_resources: bool,
+    /// Carry resources with the relation `local` by value.
+    #[arg(
+        short = 'L',
+        long,
+        conflicts_with = "copy_resources",
+        help_heading = "What is carried"
+    )]
+    pub(crate) copy_local_resources: bool,
+    /// Carry sources by value, too.
+    #[arg(long, help_heading = "What is carried")]
+    pub(crate) copy_sources: bool,
+    /// Access types that stay by reference whatever else is asked for (repeatable, or separated by commas).
+    #[arg(
+        short = 'N',
+        long,
+        value_name = "TYPE",
+        value_delimiter = ',',
+        help_heading = "What is carried"
+    )]
+    pub(crate) omit_access_types: Vec<String>,
+    /// Leave by reference what can't be read here, instead of failing.
+    #[arg(long, help_heading = "What is carried")]
+    pub(crate) allow_external: bool,
+    /// Look for component versions here, too (repeatable).
+    #[arg(long, value_name = "REPOSITORY", help_heading = "What is carried")]
+    pub(crate) lookup: Vec<String>,
+    /// What resources that are OCI artifacts become in a registry [default: the configuration's, else localBlob].
+    #[arg(short, long, value_name = "KIND", help_heading = "Where it goes")]
+    pub(crate) upload_as: Option<UploadAsArg>,
+    /// Store everything beside the descriptors, whatever the configuration says.
+    #[arg(long, conflicts_with = "upload_as", help_heading = "Where it goes")]
+    pub(crate) disable_uploads: bool,
+    /// The form of an archive that has to be made [default: by the ending of its path, else a folder].
+    #[arg(
+        short = 't',
+        long = "type",
+        value_name = "FORM",
+        help_heading = "Where it goes"
+    )]
+    pub(crate) form: Option<FormArg>,
+    /// Not available: transfer handlers are transfer specs here.
+    #[arg(
+        short = 's',
+        long,
+        alias = "scriptFile",
+        value_name = "FILE",
+        hide = true
+    )]
+    pub(crate) script: Option<String>,
+    /// Not available: the report says what was carried.
+    #[arg(short = 'B', long, value_name = "FILE", hide = true)]
+    pub(crate) bom_file: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "camelCase")]
+pub(crate) enum UploadAsArg {
+    /// Content stored beside the descriptor.
+    LocalBlob,
+    /// Artifacts of their own below the target.
+    OciArtifact,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormArg {
+    Directory,
+    Tar,
+    Tgz,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -34,6 +153,18 @@ pub(crate) struct TransferOptions {
     /// Format of the plan (with --dry-run) or of the report on stdout (without; json, yaml or ndjson).
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) output: Option<PlanFormat>,
+    /// What becomes of component versions that are at the target already [default: update].
+    #[arg(long, value_name = "POLICY", conflicts_with_all = ["overwrite", "enforce", "no_update"])]
+    pub(crate) conflict_policy: Option<ConflictPolicyArg>,
+    /// Replace component versions at the target that differ: --conflict-policy replace.
+    #[arg(short = 'f', long, conflicts_with = "no_update")]
+    pub(crate) overwrite: bool,
+    /// Publish component versions anew even where they are at the target already. Blobs that are there are not sent again.
+    #[arg(long, conflicts_with = "no_update")]
+    pub(crate) enforce: bool,
+    /// Leave component versions that are at the target, whatever they are: --conflict-policy skip.
+    #[arg(long)]
+    pub(crate) no_update: bool,
     /// Write a report of the run to this file (JSON; `ocm get schema report` prints its schema).
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
@@ -53,6 +184,19 @@ pub(crate) struct TransferOptions {
     /// folder is made if it is not there; a tar or tgz is served read-only.
     #[arg(long, value_name = "HOST=DIR")]
     pub(crate) serve: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConflictPolicyArg {
+    /// One that differs is an error, exit code 8.
+    Fail,
+    /// One that differs in what is not signed is updated; any other difference is an error, exit code 8.
+    Update,
+    /// One that differs is replaced.
+    #[value(alias = "overwrite")]
+    Replace,
+    /// Whatever is there is left.
+    Skip,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,4 +1,4 @@
-//! `ocm transfer --transfer-spec`: read, check, then print or run.
+//! `ocm transfer`: a spec that is read or generated, checked, then printed or run.
 
 use std::io::Read;
 use std::path::Path;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{
     OnErrorArg, PlanFormat, ReferrersArg, TransferArgs, TransferNoun, TransferOptions,
 };
+use crate::commands::carry::{self, Request};
 use crate::commands::session::{self, SessionOptions};
 use crate::environment::host_alias;
 use crate::error::{CliError, ExitCode, code_of, general_hint};
@@ -29,20 +30,24 @@ use crate::{graph_output, units};
 /// Largest spec that is read from a file or standard input: far above the largest plan that we print ourselves.
 const SPEC_LIMIT: u64 = 256 << 20;
 
-/// Runs a transfer spec, or prints its plan.
+/// Carries component versions or runs a transfer spec, or prints the plan.
 pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError> {
-    let options = match args.noun {
-        Some(TransferNoun::ComponentVersion(options)) => options,
-        None => args.options,
+    let (request, options) = match args.noun {
+        Some(TransferNoun::ComponentVersion(args)) => Request::of_versions(*args, ui)?,
+        Some(TransferNoun::Ctf(args)) => Request::of_archive(*args, ui)?,
+        None => (None, args.options),
     };
-    let Some(path) = options.transfer_spec.clone() else {
-        let hint = "name a transfer spec: ocm transfer --transfer-spec FILE";
+    if request.is_none() && options.transfer_spec.is_none() {
+        let hint = "name a transfer spec: ocm transfer --transfer-spec FILE; or what to carry: ocm transfer cv REFERENCE TARGET";
         return Err(CliError::usage("there is nothing to transfer").with_hint(hint));
-    };
+    }
     if let Some(report) = &options.report {
         check_report(&ui.environment.working_directory.join(report), report)?;
     }
-    let source = read_spec(&path, ui)?;
+    let source = match &options.transfer_spec {
+        Some(path) => Some(read_spec(path, ui)?),
+        None => None,
+    };
     // The registries live as long as the run; dropping them stops them.
     let (serving, aliases) = serve(&options, ui).await?;
     let referrers = match options.referrers {
@@ -57,8 +62,21 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
             referrers,
         },
     )?;
+    session.provide(carry::policy(&options));
     let types = ocm_transformers::step_types();
-    let plan = plan(&source, &types, &session, ui).await?;
+    let spec = match (&request, &source) {
+        (Some(request), _) => {
+            let generated = request.generate(&session, &types).await?;
+            for note in &generated.notes {
+                ui.note(&format!("note: {note}\n"));
+            }
+            generated.spec
+        }
+        (None, Some(source)) => written(source, &types, &session, ui).await?,
+        (None, None) => return Err(CliError::usage("there is nothing to transfer")),
+    };
+    let plan = Plan::link(spec, &types)?;
+    note_warnings(plan.warnings(), ui);
     if options.dry_run {
         return print_plan(&plan, options.output.unwrap_or(PlanFormat::Yaml), ui);
     }
@@ -170,13 +188,13 @@ async fn serve(
     Ok((serving, aliases))
 }
 
-/// From text to a plan; everything that is wrong is told at once.
-async fn plan(
+/// From text to a spec in native form.
+async fn written(
     source: &Arc<Source>,
     types: &StepTypes,
     session: &Arc<Session>,
     ui: &Ui,
-) -> Result<Plan, CliError> {
+) -> Result<TransferSpec, CliError> {
     let node = yaml::load(source, &LoadOptions::default()).map_err(|error| {
         let finding = ocm_specs::diagnostic::Diagnostic::error(error.span, error.message);
         let finding = match error.hint {
@@ -189,9 +207,7 @@ async fn plan(
     note_warnings(&warnings, ui);
     let (spec, warnings) = to_native(spec, types, session).await?;
     note_warnings(&warnings, ui);
-    let plan = Plan::link(spec, types)?;
-    note_warnings(plan.warnings(), ui);
-    Ok(plan)
+    Ok(spec)
 }
 
 fn note_warnings(warnings: &Diagnostics, ui: &Ui) {

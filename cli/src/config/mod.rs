@@ -20,7 +20,7 @@ use ocm_specs::yaml::{self, LoadOptions, Source};
 use ocm_specs::{RepositorySpec, config::has_set};
 use serde_json::Value as Json;
 
-pub(crate) use transfer::{TransferConfig, Uploader};
+pub(crate) use transfer::{CopyMode, TransferConfig, UploadType, Uploader};
 
 use crate::error::{CliError, ExitCode};
 use crate::ui::Ui;
@@ -153,7 +153,6 @@ impl Config {
     }
 
     /// Defaults of `ocm transfer`, of all `transfer.config.ocm.software` entries; a later one wins field by field.
-    #[expect(dead_code, reason = "transfers of component versions come next")]
     pub(crate) fn transfer(&self) -> Result<TransferConfig, CliError> {
         TransferConfig::of(&self.entries())
     }

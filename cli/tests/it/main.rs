@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_registries;
+mod carry;
 mod configuration;
 mod design;
 mod dry_run;

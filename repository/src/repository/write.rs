@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use ocm_content::{Blob, Content, ContentStore, Error, ErrorKind, Limits, RawManifest, Result};
-use ocm_specs::access::{Access, local_blob};
+use ocm_specs::access::{Access, AccessType, local_blob};
 use ocm_specs::descriptor::{
     ComponentDescriptor, DigestSpec, Element, ElementKind, updated_digest,
 };
-use ocm_specs::json::spelling;
+use ocm_specs::json::{field, spelling};
 use ocm_specs::media_type::{COMPONENT_CONFIG, OCTET_STREAM, is_artifact_archive, is_manifest};
 use ocm_specs::normalisation::is_signed_part_equal;
 use ocm_specs::oci::Descriptor;
@@ -27,6 +27,8 @@ pub enum Existing {
     /// Equal: nothing to do. Only unsigned data differ: update. Anything else is a conflict.
     #[default]
     Fail,
+    /// Equal: nothing to do. Anything else is a conflict, even where only unsigned data differ.
+    Refuse,
     /// Replace it, unless it is equal.
     Overwrite,
     /// Publish manifests even if they are equal.
@@ -262,7 +264,7 @@ impl Repository {
         match existing {
             Existing::NoUpdate => return Ok(VersionOutcome::Kept),
             Existing::Overwrite | Existing::Enforce => return Ok(VersionOutcome::Replaced),
-            Existing::Fail => {}
+            Existing::Fail | Existing::Refuse => {}
         }
         let found: Result<ComponentVersion> = self
             .open(store.clone(), new.name(), new.version(), root.clone())
@@ -273,7 +275,12 @@ impl Repository {
         };
         match found {
             Ok(old) if old.descriptor == *new => Ok(VersionOutcome::Present),
-            Ok(old) if is_signed_part_equal(&old.descriptor, new) => Ok(VersionOutcome::Updated),
+            Ok(old) if is_signed_part_equal(&old.descriptor, new) => match existing {
+                Existing::Refuse => Err(conflict(
+                    "another one with different unsigned data is there already".to_owned(),
+                )),
+                _ => Ok(VersionOutcome::Updated),
+            },
             Ok(_) => Err(conflict(
                 "another one with different signed data is there already".to_owned(),
             )),
@@ -523,7 +530,16 @@ fn updated(
 
 /// The hint for naming the artifact later: the one that is there, or repository and tag of the image it was.
 fn reference_name(element: &Element<'_>) -> Option<String> {
-    match element.access().ok()? {
+    let Ok(access) = element.access() else {
+        // A local blob that is going to be one: it has a name and no content yet.
+        let fields = element.access_value()?.as_object()?;
+        let text = |name| field(fields, name).and_then(Value::as_str);
+        let is_local = AccessType::of(text("type")?) == AccessType::LocalBlob;
+        return text("referenceName")
+            .filter(|name| is_local && !name.is_empty())
+            .map(str::to_owned);
+    };
+    match access {
         Access::LocalBlob(local) => local.reference_name.map(str::to_owned),
         Access::OciArtifact { image_reference } => {
             let reference: OciReference = image_reference.parse().ok()?;

@@ -13,9 +13,8 @@ use ocm_content::{Error, ErrorKind};
 use ocm_engine::language::Template;
 use ocm_engine::{StepTypeInfo, StepTypes, Transformer};
 use ocm_repository::Session;
-use ocm_specs::access::{Access, AccessType};
+use ocm_specs::access::AccessType;
 use ocm_specs::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
-use ocm_specs::reference::OciReference;
 use ocm_specs::transfer::{Dialect, StepSpec, TransferSpec, Word};
 use ocm_specs::yaml::{Map, Node, Span, Value};
 use ocm_specs::{Identity, RepositorySpec};
@@ -24,6 +23,8 @@ use serde_json::{Map as JsonMap, Value as Json, json};
 use super::inline::Ids;
 use super::member;
 use super::roles::Roles;
+use crate::generate::{hinted_name, image_below};
+use crate::inert::{self, constant};
 use crate::merge::MergeComponent;
 use crate::resource::{ResourceSelector, component_fields, identity_of, resources};
 
@@ -565,7 +566,7 @@ impl Lowering<'_> {
             ("source", mapping.source.to_value()),
             ("target", target.to_value()),
         ]);
-        let selector = inert(listed.selector.clone());
+        let selector = inert::json(listed.selector.clone());
         if listed.transformations.is_empty() && listed.target.is_none() {
             return self.local_blob(mapping, download, target, &listed.resource);
         }
@@ -631,7 +632,7 @@ impl Lowering<'_> {
             .filter(|(key, _)| !["type", "id"].contains(&key.as_str()))
         {
             let node = self.substitute(&it.node, scope);
-            inputs.insert(key.clone(), member(inert_node(node), it.key));
+            inputs.insert(key.clone(), member(inert::node(node), it.key));
         }
         let info = step_type.info();
         if info.inputs.iter().any(|port| port.name == "data") && !inputs.contains_key("data") {
@@ -707,40 +708,20 @@ impl Lowering<'_> {
         listed: &Listed<'_>,
         span: Span,
     ) -> Option<String> {
-        let endpoint = match target {
-            RepositorySpec::Oci(spec) => spec.endpoint().ok(),
-            RepositorySpec::Ctf(_) => None,
-        };
-        let Some(endpoint) = endpoint else {
-            let finding = Diagnostic::error(span, "an OCI artifact can't be put into this target");
-            self.findings
-                .push(finding.with_hint("give an `imageReference`"));
-            return None;
-        };
-        let access = listed.resource.get("access").unwrap_or(&Json::Null);
-        let name = match Access::parse(access) {
-            Ok(Access::LocalBlob(blob)) => blob.reference_name.map(str::to_owned),
-            Ok(Access::OciArtifact { image_reference }) => {
-                let reference = image_reference.parse::<OciReference>().ok()?;
-                let tag = reference
-                    .tag
-                    .map(|tag| format!(":{tag}"))
-                    .unwrap_or_default();
-                Some(format!("{}{tag}", reference.repository))
-            }
-            _ => None,
-        };
-        let name = name.unwrap_or_else(|| {
+        let name = hinted_name(&listed.resource).unwrap_or_else(|| {
             let field = |name: &str| listed.resource.get(name).and_then(Json::as_str);
             let version = field("version")
                 .unwrap_or(&mapping.version)
                 .replace('+', "-");
             format!("{}:{version}", field("name").unwrap_or_default())
         });
-        let prefix = [endpoint.host.as_str(), endpoint.prefix.as_str()];
-        let prefix = prefix.iter().filter(|part| !part.is_empty());
-        let parts: Vec<&str> = prefix.copied().chain([name.as_str()]).collect();
-        Some(parts.join("/"))
+        let reference = image_below(target, &name);
+        if reference.is_none() {
+            let finding = Diagnostic::error(span, "an OCI artifact can't be put into this target");
+            self.findings
+                .push(finding.with_hint("give an `imageReference`"));
+        }
+        reference
     }
 
     /// Adds a step of one of our types with inputs made here.
@@ -820,44 +801,7 @@ fn selector(resource: &Json) -> Json {
     let mut fields = JsonMap::new();
     for key in ["name", "version", "extraIdentity"] {
         let value = resource.get(key).filter(|value| !value.is_null());
-        fields.extend(value.map(|value| (key.to_owned(), inert(value.clone()))));
+        fields.extend(value.map(|value| (key.to_owned(), inert::json(value.clone()))));
     }
     Json::Object(fields)
-}
-
-/// A text that stands for itself.
-fn constant(text: &str) -> Json {
-    inert_text(text).into()
-}
-
-fn inert_text(text: &str) -> String {
-    text.replace("${", "${'$'}{")
-}
-
-/// As [`inert`], with places.
-fn inert_node(node: Node) -> Node {
-    let value = match node.value {
-        Value::String(text) => Value::String(inert_text(&text)),
-        Value::List(list) => Value::List(list.into_iter().map(inert_node).collect()),
-        Value::Map(map) => Value::Map(
-            map.into_iter()
-                .map(|(key, it)| (key, member(inert_node(it.node), it.key)))
-                .collect(),
-        ),
-        other => other,
-    };
-    Node {
-        value,
-        span: node.span,
-    }
-}
-
-/// The value in a form in which no text is an expression: `${` becomes an expression that gives these characters.
-fn inert(value: Json) -> Json {
-    match value {
-        Json::String(text) => inert_text(&text).into(),
-        Json::Array(list) => list.into_iter().map(inert).collect(),
-        Json::Object(map) => map.into_iter().map(|(key, it)| (key, inert(it))).collect(),
-        other => other,
-    }
 }

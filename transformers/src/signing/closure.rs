@@ -128,6 +128,23 @@ impl Closure {
         })
     }
 
+    /// Some component versions without what they reference.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for descriptors that two readers could understand differently.
+    pub fn of(versions: Vec<ComponentVersion>) -> Result<Self, Error> {
+        let members = versions.into_iter().map(|version| {
+            unambiguous::check(&version.descriptor)?;
+            let descriptor = version.descriptor.clone();
+            Ok(Member {
+                version,
+                descriptor,
+            })
+        });
+        let members = members.collect::<Result<_, Error>>()?;
+        Ok(Self { members })
+    }
+
     /// Children before parents, the root last.
     pub fn members(&self) -> &[Member] {
         &self.members
