@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use ocm_content::Disk;
 use ocm_repository::credentials::Helpers;
 use ocm_repository::oci::{ClientConfig, Jitter, Proxies, RetryConfig};
 use url::Url;
@@ -19,6 +20,8 @@ pub(crate) struct Environment {
     pub(crate) temp_folder: PathBuf,
     /// Where this program lies.
     program_folder: Option<PathBuf>,
+    /// How files are written.
+    pub(crate) disk: Disk,
 }
 
 /// Set to `1`, configuration files of the current folder are read, too.
@@ -61,6 +64,7 @@ impl Environment {
             program_folder: std::env::current_exe()
                 .ok()
                 .and_then(|program| Some(program.parent()?.to_owned())),
+            disk: crate::faults::disk(),
         }
     }
 

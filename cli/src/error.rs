@@ -89,12 +89,12 @@ impl CliError {
 
     /// Reading or writing a file that the user named.
     pub(crate) fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        let code = match error.kind() {
-            std::io::ErrorKind::NotFound => ExitCode::NotFound,
-            std::io::ErrorKind::PermissionDenied => ExitCode::Denied,
-            _ => ExitCode::Failure,
-        };
-        Self::new(code, format!("{doing} {}: {error}", path.display()))
+        let error = Error::io(format!("{doing} {}", path.display()), error);
+        Self {
+            code: code_of(error.kind()),
+            message: error.to_string(),
+            hint: error.hint().map(str::to_owned),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod environment;
 mod error;
+mod faults;
 mod graph_output;
 mod progress;
 mod report;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use ocm_content::Disk;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Global, LogFormat, LogLevel};
@@ -113,13 +114,7 @@ fn start_log(global: &Global, environment: &Environment) {
 }
 
 /// Writes a file so that it is there as a whole or not at all.
-pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), CliError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let staged = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    let written = std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, path));
-    written.map_err(|error| {
-        // Best effort: the first error is the one to tell.
-        let _ = std::fs::remove_file(&staged);
-        CliError::file("write", path, &error)
-    })
+pub(crate) fn write_file(disk: &Disk, path: &Path, text: &str) -> Result<(), CliError> {
+    let written = disk.replace(path, text.as_bytes());
+    written.map_err(|error| CliError::file("write", path, &error))
 }

@@ -291,7 +291,9 @@ impl Verified {
     fn lie(&self, message: String) -> Error {
         let error = Error::mismatch(message);
         match self.source.locator() {
-            Some(locator) => error.context(format!("read from {}", locator.store)),
+            Some(locator) => {
+                error.context(format!("read {} from {}", locator.digest, locator.store))
+            }
             None => error,
         }
     }

@@ -112,12 +112,24 @@ impl Error {
 
     /// An operating system error, with what was being done (`write /a/b`).
     pub fn io(doing: impl fmt::Display, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{
+            NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+        };
         let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            NotFound => ErrorKind::NotFound,
+            PermissionDenied | ReadOnlyFilesystem => ErrorKind::Denied,
             _ => ErrorKind::Io,
         };
-        Self::new(kind, format!("{doing}: {error}"))
+        let failed = Self::new(kind, format!("{doing}: {error}"));
+        match error.kind() {
+            StorageFull | QuotaExceeded => failed.with_hint(
+                "free some space and run the same again: blobs that are complete are kept",
+            ),
+            ReadOnlyFilesystem => failed.with_hint(
+                "this file system can only be read: name another place, or mount it for writing",
+            ),
+            _ => failed,
+        }
     }
 
     /// Adds the one fact that only this layer knows, in front of what is there.

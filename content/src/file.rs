@@ -1,4 +1,4 @@
-//! Bytes in files: a range of a file as a source, and positioned reads and writes off the async threads.
+//! Bytes in files: a range of a file as a source, and positioned reads off the async threads.
 //!
 //! *Invariant:* no thread is held between two chunks, and a file that turns out shorter than announced is an error, never
 //! a silent end.
@@ -124,14 +124,6 @@ pub(crate) async fn read_chunk(file: Arc<File>, at: u64, end: u64) -> Result<Byt
     .await
 }
 
-/// Writes all of `chunk` at `at`.
-pub(crate) async fn write_chunk(file: Arc<File>, chunk: Bytes, at: u64) -> Result<()> {
-    blocking(move || {
-        write_all_at(&file, &chunk, at).map_err(|error| Error::io("write temporary file", &error))
-    })
-    .await
-}
-
 /// Runs file work on the pool for blocking calls.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -151,27 +143,9 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
     }
 }
 
-#[cfg(unix)]
-fn write_all_at(file: &File, buffer: &[u8], at: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, buffer, at)
-}
-
 #[cfg(windows)]
 fn read_at(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, at)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut buffer: &[u8], mut at: u64) -> std::io::Result<()> {
-    while !buffer.is_empty() {
-        let written = std::os::windows::fs::FileExt::seek_write(file, buffer, at)?;
-        if written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        buffer = &buffer[written..];
-        at += written as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

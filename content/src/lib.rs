@@ -12,6 +12,7 @@ mod blob;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod copy;
+pub mod disk;
 mod error;
 mod file;
 pub mod gzip;
@@ -31,6 +32,7 @@ pub use archive::{ArchiveForm, archive as write_archive, layout_tar, open_archiv
 pub use artifact::{Artifact, Composed, Content, Part, Stored};
 pub use blob::{Access, Blob, ByteStream, Locator, Source};
 pub use copy::{Copier, CopyOptions, Prepared, Referrers};
+pub use disk::Disk;
 pub use error::{Error, ErrorKind, Result};
 pub use file::FileSource;
 pub use limits::{Host, Limits};

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 
 /// A host that requests go to: `name[:port]` in lower case. It names a budget, not an address.
@@ -54,6 +55,8 @@ pub struct LimitsConfig {
     pub spool: u64,
     /// Where temporary files go; without one, what needs a temporary file fails.
     pub temp_folder: Option<PathBuf>,
+    /// How files are written, temporary ones and those of archives.
+    pub disk: Disk,
 }
 
 impl Default for LimitsConfig {
@@ -65,6 +68,7 @@ impl Default for LimitsConfig {
             window: 64 << 20,
             spool: 64 << 30,
             temp_folder: None,
+            disk: Disk::default(),
         }
     }
 }
@@ -126,6 +130,11 @@ impl Limits {
             .temp_folder
             .as_deref()
             .ok_or_else(|| Error::unsupported("no folder for temporary files is set"))
+    }
+
+    /// How files are written.
+    pub fn disk(&self) -> &Disk {
+        &self.config.disk
     }
 
     /// Takes one transfer slot on each of `hosts`, all at once: waits with none until all are free.

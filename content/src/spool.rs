@@ -4,6 +4,7 @@
 //! reader is gone; a budget is never waited for. The file has no name, so nothing is left behind by a killed program.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use futures::{StreamExt, stream};
 use ocm_specs::{Algorithm, Hasher};
 
 use crate::blob::{Access, Blob, ByteStream, Source};
-use crate::error::Result;
-use crate::file::{blocking, read_range, write_chunk};
+use crate::error::{Error, Result};
+use crate::file::{blocking, read_range};
 use crate::limits::Limits;
 use crate::meter::Meter;
 
@@ -111,14 +112,10 @@ pub(crate) struct TempFile {
 
 impl TempFile {
     pub(crate) async fn create(limits: &Arc<Limits>) -> Result<Self> {
-        let folder = limits.temp_folder()?.to_owned();
+        let (folder, disk) = (limits.temp_folder()?.to_owned(), limits.disk().clone());
         let file = blocking(move || {
-            tempfile::tempfile_in(&folder).map_err(|error| {
-                crate::Error::io(
-                    format!("create a temporary file in {}", folder.display()),
-                    &error,
-                )
-            })
+            disk.create_unnamed(&folder)
+                .map_err(|error| temporary("create", &folder, &error))
         })
         .await?;
         Ok(Self {
@@ -145,8 +142,25 @@ impl TempFile {
 
     async fn append(&mut self, chunk: Bytes) -> Result<()> {
         let at = self.reserve(chunk.len() as u64)?;
-        write_chunk(self.file.clone(), chunk, at).await
+        self.write(chunk, at).await
     }
+}
+
+impl TempFile {
+    /// Writes all of `chunk` at a place that was reserved.
+    pub(crate) fn write(&self, chunk: Bytes, at: u64) -> BoxFuture<'static, Result<()>> {
+        let (file, limits) = (self.file.clone(), self.limits.clone());
+        Box::pin(blocking(move || {
+            let folder = limits.temp_folder()?;
+            let written = limits.disk().write_at(&file, folder, &chunk, at);
+            written.map_err(|error| temporary("write", folder, &error))
+        }))
+    }
+}
+
+fn temporary(doing: &str, folder: &Path, error: &std::io::Error) -> Error {
+    let doing = format!("{doing} a temporary file in {}", folder.display());
+    Error::io(doing, error)
 }
 
 impl Drop for TempFile {
@@ -235,7 +249,7 @@ mod tests {
     use ocm_specs::Digest;
 
     use super::*;
-    use crate::error::{Error, ErrorKind};
+    use crate::error::ErrorKind;
     use crate::limits::{Host, LimitsConfig};
 
     #[derive(Debug)]

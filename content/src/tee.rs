@@ -27,7 +27,7 @@ use ocm_specs::oci::Descriptor;
 use crate::artifact::{Artifact, Composed, Content, Stored};
 use crate::blob::{Access, Blob, ByteStream, Locator, Source};
 use crate::error::{Error, ErrorKind, Result};
-use crate::file::{read_chunk, write_chunk};
+use crate::file::read_chunk;
 use crate::limits::{Evictable, Host, Limits};
 use crate::spool::TempFile;
 use crate::store::{ContentStore, Pushed, RawManifest};
@@ -591,7 +591,7 @@ impl State {
         self.input = match overflow.file.reserve(length) {
             Ok(at) => Input::Writing {
                 length,
-                write: Box::pin(write_chunk(overflow.file.file().clone(), chunk, at)),
+                write: overflow.file.write(chunk, at),
                 then,
             },
             Err(error) => Input::Failed(error),

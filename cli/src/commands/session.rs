@@ -62,6 +62,7 @@ pub(crate) fn limits(ui: &Ui) -> LimitsConfig {
         .unwrap_or_else(|| ui.environment.temp_folder.clone());
     LimitsConfig {
         temp_folder: Some(temp_folder),
+        disk: ui.environment.disk.clone(),
         ..LimitsConfig::default()
     }
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ocm_content::{Limits, Referrers};
+use ocm_content::{Disk, Limits, Referrers};
 use ocm_engine::{Context, Event, OnError, Plan, RunOptions, RunResult, Status, StepTypes};
 use ocm_registry::{Registry, RegistryConfig, Running};
 use ocm_repository::ctf::{Access, Ctf, CtfOptions};
@@ -265,7 +265,7 @@ async fn run(
         let report = std::mem::take(recorder).report(&names, &ended, started.elapsed());
         (report, !progress.told_each())
     };
-    tell(&report, every, options, ui)?;
+    tell(&report, every, options, session.limits().disk(), ui)?;
     verdict(&ended, signal)
 }
 
@@ -328,13 +328,19 @@ pub(crate) async fn signal() -> ExitCode {
     ExitCode::Interrupted
 }
 
-fn tell(report: &Report, every: bool, options: &TransferOptions, ui: &Ui) -> Result<(), CliError> {
+fn tell(
+    report: &Report,
+    every: bool,
+    options: &TransferOptions,
+    disk: &Disk,
+    ui: &Ui,
+) -> Result<(), CliError> {
     let internal = |error: serde_json::Error| {
         CliError::new(ExitCode::Failure, format!("write the report: {error}"))
     };
     let pretty = serde_json::to_string_pretty(report).map_err(internal)? + "\n";
     if let Some(path) = &options.report {
-        write_file(&ui.environment.working_directory.join(path), &pretty)?;
+        write_file(disk, &ui.environment.working_directory.join(path), &pretty)?;
     }
     ui.note(&report.summary(every));
     match options.output {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -394,9 +394,16 @@ impl MediumAt {
     fn keep(&mut self, piece: &[u8]) -> Result<()> {
         self.spooled.take(piece.len() as u64)?;
         match &mut self.medium {
-            Medium::Gzip { spool, .. } => spool
-                .write_all(piece)
-                .map_err(|error| os("write a temporary file to unpack", &self.path, &error)),
+            Medium::Gzip { spool, .. } => {
+                let piece = Bytes::copy_from_slice(piece);
+                let limits = &self.spooled.limits;
+                let folder = limits.temp_folder()?;
+                limits
+                    .disk()
+                    .write_all(spool, folder, &[piece])
+                    .map_err(|error| os("write a temporary file in", folder, &error))
+                    .map_err(|error| error.context(format!("unpack {}", self.path.display())))
+            }
             Medium::Plain { .. } => Err(Error::internal("a plain tar is never copied")),
         }
     }
@@ -427,7 +434,9 @@ impl Walk {
         let metadata = file.metadata().map_err(|error| os("open", path, &error))?;
         let medium = if gzip {
             let folder = limits.temp_folder()?.to_owned();
-            let spool = tempfile::tempfile_in(&folder)
+            let spool = limits
+                .disk()
+                .create_unnamed(&folder)
                 .map_err(|error| os("create a temporary file in", &folder, &error))?;
             Medium::Gzip {
                 decoder: Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, file))),

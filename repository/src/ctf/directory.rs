@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ocm_content::{Error, ErrorKind, MANIFEST_LIMIT, RawManifest, Result};
+use ocm_content::{Disk, Error, ErrorKind, MANIFEST_LIMIT, RawManifest, Result};
 use ocm_specs::Digest;
 use ocm_specs::oci::{Descriptor, Manifest};
 use tokio::sync::oneshot;
@@ -45,6 +45,7 @@ pub(super) struct Directory {
     pub(super) staged: AtomicBool,
     /// What this folder lies over, where it is the staging folder of an archive file.
     pub(super) over: Option<Over>,
+    pub(super) disk: Disk,
 }
 
 /// The index as it was read last. The open file keeps its inode from being used for another file.
@@ -79,16 +80,17 @@ struct Pending {
 
 impl Directory {
     /// The CTF in that folder, which need not exist yet. No I/O.
-    pub(super) fn new(root: PathBuf) -> Arc<Self> {
-        Self::make(root, None)
+    pub(super) fn new(root: PathBuf, disk: Disk) -> Arc<Self> {
+        Self::make(root, None, disk)
     }
 
     /// The staging folder of an archive file: what is not in it is looked for in what it lies over.
     pub(super) fn over(root: PathBuf, over: Over) -> Arc<Self> {
-        Self::make(root, Some(over))
+        let disk = over.disk().clone();
+        Self::make(root, Some(over), disk)
     }
 
-    fn make(root: PathBuf, over: Option<Over>) -> Arc<Self> {
+    fn make(root: PathBuf, over: Option<Over>, disk: Disk) -> Arc<Self> {
         Arc::new(Self {
             root,
             cached: Mutex::default(),
@@ -97,6 +99,7 @@ impl Directory {
             turn: tokio::sync::Mutex::default(),
             staged: AtomicBool::new(false),
             over,
+            disk,
         })
     }
 
@@ -403,15 +406,17 @@ impl Directory {
         }
         let path = self.root.join(INDEX_FILE);
         let mut temp = self.stage("index-")?;
-        write_all(temp.as_file_mut(), &[bytes.into()])
-            .and_then(|()| temp.as_file().sync_all())
-            .map_err(|error| os("write", temp.path(), &error))?;
-        let file = temp
-            .persist(&path)
+        write_all(&self.disk, &mut temp, &[bytes.into()])?;
+        self.disk
+            .sync(temp.as_file(), temp.path(), true)
+            .map_err(|error| os("sync", temp.path(), &error))?;
+        let file = self
+            .disk
+            .rename(temp, &path)
             .map_err(|error| os("replace", &path, &error.error))?;
         // It was locked as a staged file; where locks are mandatory nobody else could read it.
         let _ = file.unlock();
-        sync_folder(&self.root)?;
+        sync_folder(&self.disk, &self.root)?;
         if let Ok(metadata) = file.metadata() {
             *lock(&self.cached) = Some(Cached {
                 stamp: Some(Stamp::of(&metadata)),
@@ -435,7 +440,7 @@ impl Directory {
                 over.forget(digest);
             }
             let path = self.blob_path(digest);
-            match fs::remove_file(&path) {
+            match self.disk.remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(os("remove", &path, &error));
                 }
@@ -514,7 +519,9 @@ impl Directory {
             }
             let path = entry.path();
             if remove {
-                fs::remove_file(&path).map_err(|error| os("remove", &path, &error))?;
+                self.disk
+                    .remove_file(&path)
+                    .map_err(|error| os("remove", &path, &error))?;
             }
             garbage.files += 1;
             garbage.bytes += metadata.len();
@@ -523,7 +530,7 @@ impl Directory {
     }
 
     async fn lock(&self) -> Result<FileLock> {
-        FileLock::take(&self.root, LOCK).await
+        FileLock::take(&self.disk, &self.root, LOCK).await
     }
 }
 

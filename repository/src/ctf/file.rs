@@ -4,13 +4,14 @@
 //! each and no thread.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use ocm_content::{ByteStream, Error, ErrorKind, Result};
+use ocm_content::{ByteStream, Disk, Error, Result};
+use tempfile::NamedTempFile;
 
 /// Bytes that are read or written in one visit to the blocking pool.
 pub(super) const CHUNK: usize = 256 << 10;
@@ -27,15 +28,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// An operating system error: what was done to which path, and what to do about it.
 pub(super) fn os(doing: &str, path: &Path, error: &io::Error) -> Error {
-    let doing = format!("{doing} {}", path.display());
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::io(doing, error)
-            .with_hint("free some space and run the same again: blobs that are complete are kept"),
-        io::ErrorKind::ReadOnlyFilesystem => {
-            Error::new(ErrorKind::Denied, format!("{doing}: {error}"))
-        }
-        _ => Error::io(doing, error),
-    }
+    Error::io(format!("{doing} {}", path.display()), error)
 }
 
 /// Opens a regular file for reading. Neither follows a link at the end of `path` nor waits for a pipe.
@@ -158,33 +151,21 @@ pub(super) async fn stream(
     Ok(Box::pin(first.chain(rest)))
 }
 
-/// Writes all pieces with as few calls as possible. Blocks.
-pub(super) fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-    let mut left = &mut slices[..];
-    IoSlice::advance_slices(&mut left, 0);
-    while !left.is_empty() {
-        match file.write_vectored(left) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut left, written),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// Writes all pieces to a temporary file. Blocks.
+pub(super) fn write_all(disk: &Disk, file: &mut NamedTempFile, pieces: &[Bytes]) -> Result<()> {
+    let path = file.path().to_owned();
+    disk.write_all(file.as_file_mut(), &path, pieces)
+        .map_err(|error| os("write", &path, &error))
 }
 
-/// Makes the names in a folder durable.
-pub(super) fn sync_folder(path: &Path) -> Result<()> {
-    if cfg!(unix) {
-        File::open(path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| os("sync", path, &error))?;
-    }
-    Ok(())
+/// Makes the names in a folder durable. Blocks.
+pub(super) fn sync_folder(disk: &Disk, path: &Path) -> Result<()> {
+    disk.sync_folder(path)
+        .map_err(|error| os("sync", path, &error))
 }
 
 /// Makes a folder and those above it. Blocks.
-pub(super) fn make_folder(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|error| os("create", path, &error))
+pub(super) fn make_folder(disk: &Disk, path: &Path) -> Result<()> {
+    disk.create_folder(path)
+        .map_err(|error| os("create", path, &error))
 }

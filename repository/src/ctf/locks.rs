@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ocm_content::{Error, ErrorKind, Result};
+use ocm_content::{Disk, Error, ErrorKind, Result};
 use tokio::time::Instant;
 
 use super::file::{blocking, make_folder, no_follow, not_followed, os};
@@ -53,12 +53,12 @@ impl FileLock {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] when another process does not let go of it.
-    pub(super) async fn take(folder: &Path, name: &'static str) -> Result<Self> {
+    pub(super) async fn take(disk: &Disk, folder: &Path, name: &'static str) -> Result<Self> {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Duration::from_millis(1);
         loop {
-            let given = folder.to_owned();
-            if let Some(held) = blocking(move || Self::try_take(&given, name)).await? {
+            let (disk, given) = (disk.clone(), folder.to_owned());
+            if let Some(held) = blocking(move || Self::try_take(&disk, &given, name)).await? {
                 return Ok(held);
             }
             if Instant::now() >= deadline {
@@ -77,15 +77,15 @@ impl FileLock {
     }
 
     /// Takes the lock unless another has it. Blocks for no longer than system calls do.
-    pub(super) fn try_take(folder: &Path, name: &str) -> Result<Option<Self>> {
+    pub(super) fn try_take(disk: &Disk, folder: &Path, name: &str) -> Result<Option<Self>> {
         let path = folder.join(name);
         let mut attempts = 0;
         let file = loop {
-            match open(&path) {
+            match open(disk, &path) {
                 // Another process may remove the folder when it is done.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < 8 => {
                     attempts += 1;
-                    make_folder(folder)?;
+                    make_folder(disk, folder)?;
                 }
                 opened => {
                     break opened.map_err(|error| {
@@ -108,11 +108,11 @@ impl FileLock {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open(disk: &Disk, path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true);
     no_follow(&mut options);
-    options.open(path)
+    disk.open(&options, path)
 }
 
 impl Drop for FileLock {

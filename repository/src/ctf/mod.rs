@@ -136,7 +136,9 @@ impl Ctf {
         let access = options.access;
         let (path, form) = blocking(move || find(&given, form, access)).await?;
         let storage = match form {
-            Form::Directory => Storage::Directory(Directory::new(path.clone())),
+            Form::Directory => {
+                Storage::Directory(Directory::new(path.clone(), options.limits.disk().clone()))
+            }
             Form::Tar | Form::Tgz => Storage::File(Pack::new(
                 path.clone(),
                 form == Form::Tgz,

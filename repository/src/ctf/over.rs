@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use ocm_content::{Error, ErrorKind, Limits, RawManifest, Result};
+use ocm_content::{Disk, Error, ErrorKind, Limits, RawManifest, Result};
 use ocm_specs::Digest;
 
 use super::archive::{Spooled, Table};
@@ -151,6 +151,11 @@ impl Over {
         })
     }
 
+    /// How files are written.
+    pub(super) fn disk(&self) -> &Disk {
+        self.limits.disk()
+    }
+
     /// The index with what the run has changed.
     pub(super) fn index(&self) -> Arc<Index> {
         lock(&self.index).clone()
@@ -226,7 +231,9 @@ impl Over {
                 self.keep(spooled);
             }
         } else if lock(&self.left_over).remove(digest) {
-            fs::remove_file(path).map_err(|error| os("remove", path, &error))?;
+            self.disk()
+                .remove_file(path)
+                .map_err(|error| os("remove", path, &error))?;
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use ocm_content::gzip::gzip;
 use ocm_content::tarball::{TarEntry, TarKind, end_of_tar, padding};
-use ocm_content::{ByteStream, Error, ErrorKind, Limits, Result};
+use ocm_content::{ByteStream, Disk, Error, ErrorKind, Limits, Result};
 use ocm_specs::Digest;
 use tempfile::NamedTempFile;
 
@@ -143,7 +143,7 @@ impl Pack {
         let base = self.base().table().await?.clone();
         let (folder, limits) = (staging_folder(&self.path), self.limits.clone());
         let staged = blocking(move || {
-            let slot = Slot::take(&folder)?;
+            let slot = Slot::take(limits.disk(), &folder)?;
             let root = slot.path.clone();
             Ok(Directory::over(root, Over::new(base, slot, limits)?))
         })
@@ -183,7 +183,8 @@ impl Pack {
         let _changes = staged.turn.lock().await;
         let is_due = over.pending() != Pending::Nothing;
         if is_due {
-            let held = FileLock::take(&staging_folder(&self.path), LOCK).await?;
+            let held =
+                FileLock::take(self.limits.disk(), &staging_folder(&self.path), LOCK).await?;
             self.rebase(&staged, over).await?;
             self.replace(&staged).await?;
             drop(held);
@@ -236,11 +237,12 @@ impl Pack {
             if collected >= WRITE_AT {
                 let pieces = std::mem::take(&mut pieces);
                 collected = 0;
-                file = blocking(move || append(file, &pieces)).await?;
+                let disk = self.limits.disk().clone();
+                file = blocking(move || append(&disk, file, &pieces)).await?;
             }
         }
-        let path = self.path.clone();
-        blocking(move || put_in_place(append(file, &pieces)?, &path)).await
+        let (disk, path) = (self.limits.disk().clone(), self.path.clone());
+        blocking(move || put_in_place(&disk, append(&disk, file, &pieces)?, &path)).await
     }
 
     /// Removes blobs that no entry of the index reaches, unless the archive was written less than `grace` ago, and staging
@@ -253,9 +255,9 @@ impl Pack {
                 format!("{} is being written by this run", self.path.display()),
             ));
         }
-        let path = self.path.clone();
+        let (disk, path) = (self.limits.disk().clone(), self.path.clone());
         let (mut garbage, is_old) = blocking(move || {
-            let garbage = sweep(&staging_folder(&path), grace, remove)?;
+            let garbage = sweep(&disk, &staging_folder(&path), grace, remove)?;
             Ok((garbage, is_older(&path, grace)))
         })
         .await?;
@@ -436,26 +438,26 @@ fn content(part: Part) -> ByteStream {
     }))
 }
 
-fn append(mut file: NamedTempFile, pieces: &[Bytes]) -> Result<NamedTempFile> {
-    write_all(file.as_file_mut(), pieces).map_err(|error| os("write", file.path(), &error))?;
+fn append(disk: &Disk, mut file: NamedTempFile, pieces: &[Bytes]) -> Result<NamedTempFile> {
+    write_all(disk, &mut file, pieces)?;
     Ok(file)
 }
 
 /// Makes the file durable and gives it the archive's name. Blocks.
-fn put_in_place(file: NamedTempFile, path: &Path) -> Result<()> {
+fn put_in_place(disk: &Disk, file: NamedTempFile, path: &Path) -> Result<()> {
     if let Ok(before) = path.metadata() {
         // An archive that others may read, or may not, stays so.
         let _ = file.as_file().set_permissions(before.permissions());
     }
-    file.as_file()
-        .sync_all()
+    disk.sync(file.as_file(), file.path(), true)
         .map_err(|error| os("sync", file.path(), &error))?;
-    let file = file
-        .persist(path)
+    let file = disk
+        .rename(file, path)
         .map_err(|error| os("replace", path, &error.error))?;
     // It was locked as a staged file; where locks are mandatory nobody else could read it.
     let _ = file.unlock();
-    path.parent().map_or(Ok(()), sync_folder)
+    path.parent()
+        .map_or(Ok(()), |folder| sync_folder(disk, folder))
 }
 
 /// A staging folder that belongs to this run.
@@ -468,9 +470,9 @@ pub(super) struct Slot {
 
 impl Slot {
     /// The first folder below `staging` that no run has. Blocks.
-    fn take(staging: &Path) -> Result<Self> {
+    fn take(disk: &Disk, staging: &Path) -> Result<Self> {
         for number in 0..SLOTS {
-            if let Some(slot) = Self::try_take(staging, &number.to_string())? {
+            if let Some(slot) = Self::try_take(disk, staging, &number.to_string())? {
                 return Ok(slot);
             }
         }
@@ -480,15 +482,15 @@ impl Slot {
         ))
     }
 
-    fn try_take(staging: &Path, name: &str) -> Result<Option<Self>> {
+    fn try_take(disk: &Disk, staging: &Path, name: &str) -> Result<Option<Self>> {
         let path = staging.join(name);
-        make_folder(staging)?;
+        make_folder(disk, staging)?;
         for folder in [staging, &path] {
             if let Some(error) = not_followed(folder) {
                 return Err(error);
             }
         }
-        let owner = FileLock::try_take(&path, OWNER)?;
+        let owner = FileLock::try_take(disk, &path, OWNER)?;
         Ok(owner.map(|owner| Self {
             path,
             owner: Some(owner),
@@ -525,7 +527,7 @@ impl Drop for Slot {
 }
 
 /// Removes staging folders that no run has and that were last changed `grace` ago or earlier. Blocks.
-fn sweep(staging: &Path, grace: Duration, remove: bool) -> Result<Garbage> {
+fn sweep(disk: &Disk, staging: &Path, grace: Duration, remove: bool) -> Result<Garbage> {
     let mut garbage = Garbage::default();
     let entries = match fs::read_dir(staging) {
         Ok(entries) => entries,
@@ -537,7 +539,7 @@ fn sweep(staging: &Path, grace: Duration, remove: bool) -> Result<Garbage> {
         let Some(number) = number else {
             continue;
         };
-        let Some(slot) = Slot::try_take(staging, number)? else {
+        let Some(slot) = Slot::try_take(disk, staging, number)? else {
             continue;
         };
         let folders = [slot.blobs(), slot.path.join(super::staging::STAGING)];
@@ -552,7 +554,8 @@ fn sweep(staging: &Path, grace: Duration, remove: bool) -> Result<Garbage> {
         for file in files {
             let len = file.symlink_metadata().map_or(0, |metadata| metadata.len());
             if remove {
-                fs::remove_file(&file).map_err(|error| os("remove", &file, &error))?;
+                disk.remove_file(&file)
+                    .map_err(|error| os("remove", &file, &error))?;
             }
             garbage.files += 1;
             garbage.bytes += len;

@@ -75,13 +75,13 @@ impl Directory {
         let mut attempts = 0;
         loop {
             self.check_folder(STAGING)?;
-            match builder.tempfile_in(&folder) {
+            match self.disk.create_in(&builder, &folder) {
                 Ok(file) if claim(&file) => return Ok(file),
                 Ok(_) => {}
                 // Another process may remove the folder when it is done.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < 8 => {
                     attempts += 1;
-                    make_folder(&folder)?;
+                    make_folder(&self.disk, &folder)?;
                 }
                 Err(error) => return Err(os("create a file in", &folder, &error)),
             }
@@ -92,8 +92,7 @@ impl Directory {
     pub(super) fn write_small(&self, digest: &Digest, bytes: Bytes) -> Result<()> {
         let len = bytes.len() as u64;
         let mut temp = self.stage("blob-")?;
-        write_all(temp.as_file_mut(), &[bytes])
-            .map_err(|error| os("write", temp.path(), &error))?;
+        write_all(&self.disk, &mut temp, &[bytes])?;
         self.publish(temp, digest, len)
     }
 
@@ -101,16 +100,16 @@ impl Directory {
     pub(super) fn publish(&self, temp: NamedTempFile, digest: &Digest, len: u64) -> Result<()> {
         // What goes into an archive file is synced as a part of that.
         if len >= SYNC_AT && self.over.is_none() {
-            temp.as_file()
-                .sync_data()
+            self.disk
+                .sync(temp.as_file(), temp.path(), false)
                 .map_err(|error| os("sync", temp.path(), &error))?;
         }
         self.check_folder(BLOBS)?;
         let path = self.blob_path(digest);
-        let persisted = match temp.persist(&path) {
+        let persisted = match self.disk.rename(temp, &path) {
             Err(error) if error.error.kind() == io::ErrorKind::NotFound => {
-                make_folder(&self.root.join(BLOBS))?;
-                error.file.persist(&path)
+                make_folder(&self.disk, &self.root.join(BLOBS))?;
+                self.disk.rename(error.file, &path)
             }
             other => other,
         };
@@ -147,8 +146,8 @@ impl Directory {
             })?;
         }
         if any {
-            let folder = self.root.join(BLOBS);
-            blocking(move || sync_folder(&folder)).await?;
+            let (disk, folder) = (self.disk.clone(), self.root.join(BLOBS));
+            blocking(move || sync_folder(&disk, &folder)).await?;
         }
         guard.done();
         Ok(())
@@ -157,7 +156,7 @@ impl Directory {
     fn sync(&self, digests: &[Digest]) -> Result<()> {
         digests.iter().try_for_each(|digest| {
             let path = self.blob_path(digest);
-            match File::open(&path).and_then(|file| file.sync_data()) {
+            match File::open(&path).and_then(|file| self.disk.sync(&file, &path, false)) {
                 // Deleted since.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 other => other.map_err(|error| os("sync", &path, &error)),
@@ -175,7 +174,7 @@ impl Directory {
         }
         let guard = Unsynced(self, waiting.clone());
         self.sync(&waiting)?;
-        sync_folder(&self.root.join(BLOBS))?;
+        sync_folder(&self.disk, &self.root.join(BLOBS))?;
         guard.done();
         Ok(())
     }
@@ -217,7 +216,7 @@ impl Directory {
             let Ok(file) = options.open(&path) else {
                 continue;
             };
-            if file.try_lock().is_ok() && (!remove || fs::remove_file(&path).is_ok()) {
+            if file.try_lock().is_ok() && (!remove || self.disk.remove_file(&path).is_ok()) {
                 garbage.files += 1;
                 garbage.bytes += file.metadata().map_or(0, |metadata| metadata.len());
             }
@@ -275,7 +274,7 @@ impl Written {
             Some(file) => file,
             none => none.insert(directory.stage("blob-")?),
         };
-        write_all(file.as_file_mut(), pieces).map_err(|error| os("write", file.path(), &error))
+        write_all(&directory.disk, file, pieces)
     }
 }
 
