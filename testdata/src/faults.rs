@@ -18,6 +18,8 @@
 //! # }
 //! ```
 
+mod bodies;
+
 use std::io;
 use std::net::SocketAddr;
 use std::ops::{Bound, RangeBounds};
@@ -27,13 +29,15 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream};
+use bytes::Bytes;
+use futures::StreamExt;
 use http::header::{CONTENT_LENGTH, LOCATION};
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use ocm_content::MemoryStores;
 use ocm_registry::{Registry, RegistryConfig, Running};
 use regex::Regex;
+
+use bodies::{cut, flip, pad, short, stall};
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +104,8 @@ pub enum Fault {
         /// Body of the answer.
         body: String,
     },
-    /// 307 to the same path and query at another place (`http://host:port`), without asking the registry.
+    /// 307 to the same path and query at another place (`http://host:port`), without asking the registry. To the place
+    /// itself it is a loop.
     Redirect {
         /// Scheme, host and port.
         to: String,
@@ -109,12 +114,29 @@ pub enum Fault {
     Reset,
     /// The registry does what was asked, and the connection closes without an answer.
     LoseResponse,
+    /// The registry does what was asked, and nothing comes back, ever.
+    WithholdResponse,
     /// Nothing comes back, ever, without asking the registry.
     Silence,
     /// The registry receives so many bytes of the body, then the connection closes without an answer.
     CutRequest {
         /// Bytes of the body that pass.
         after: u64,
+    },
+    /// The registry receives so many bytes of the body, then it takes no more, and nothing comes back.
+    StallRequest {
+        /// Bytes of the body that pass.
+        after: u64,
+    },
+    /// The registry receives so many bytes of the body as if they were all.
+    ShortRequest {
+        /// Bytes of the body that pass.
+        after: u64,
+    },
+    /// One bit of the body is wrong when the registry receives it.
+    FlipRequestBit {
+        /// Which byte, from zero.
+        offset: u64,
     },
     /// The connection closes after so many bytes of the answer's body.
     CutResponse {
@@ -125,6 +147,16 @@ pub enum Fault {
     Stall {
         /// Bytes of the body that pass.
         after: u64,
+    },
+    /// So many bytes of the answer's body come as if they were all.
+    ShortResponse {
+        /// Bytes of the body that pass.
+        after: u64,
+    },
+    /// The answer has another body.
+    OtherBody {
+        /// The body.
+        body: Bytes,
     },
     /// One bit of the answer's body is wrong.
     FlipBit {
@@ -464,10 +496,27 @@ async fn break_with(fault: Fault, mut request: Request, next: Next) -> Option<Re
             while body.next().await.is_some() {}
             return None;
         }
+        Fault::WithholdResponse => {
+            let response = next.run(request).await;
+            let mut body = response.into_body().into_data_stream();
+            while body.next().await.is_some() {}
+            return std::future::pending().await;
+        }
         Fault::Silence => return std::future::pending().await,
         Fault::CutRequest { after } => {
             next.run(request.map(|body| cut(body, after))).await;
             return None;
+        }
+        Fault::StallRequest { after } => {
+            return Some(next.run(request.map(|body| stall(body, after))).await);
+        }
+        Fault::ShortRequest { after } => {
+            let mut request = request.map(|body| short(body, after));
+            request.headers_mut().insert(CONTENT_LENGTH, after.into());
+            return Some(next.run(request).await);
+        }
+        Fault::FlipRequestBit { offset } => {
+            return Some(next.run(request.map(|body| flip(body, offset))).await);
         }
         Fault::IgnoreHeader { name } => {
             request.headers_mut().remove(name.as_str());
@@ -485,6 +534,17 @@ async fn break_with(fault: Fault, mut request: Request, next: Next) -> Option<Re
     match fault {
         Fault::CutResponse { after } => Some(response.map(|body| cut(body, after))),
         Fault::Stall { after } => Some(response.map(|body| stall(body, after))),
+        Fault::ShortResponse { after } => {
+            let mut response = response.map(|body| short(body, after));
+            response.headers_mut().insert(CONTENT_LENGTH, after.into());
+            Some(response)
+        }
+        Fault::OtherBody { body } => {
+            let length = HeaderValue::from(body.len());
+            response = response.map(|_| Body::from(body));
+            response.headers_mut().insert(CONTENT_LENGTH, length);
+            Some(response)
+        }
         Fault::FlipBit { offset } => Some(response.map(|body| flip(body, offset))),
         Fault::Header { name, value } => {
             let (name, value) = header(&name, &value);
@@ -542,93 +602,9 @@ fn canned(status: u16, headers: &[(String, String)], body: String) -> Response {
     response
 }
 
-/// The server closes the connection before it sends anything when a body fails at once.
+/// Closes the connection without an answer: its task ends here, without a word and without harm to others.
 fn closed() -> Response {
-    Response::new(cut(Body::empty(), 0))
-}
-
-fn broken() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, "broken on purpose")
-}
-
-type Chunks = stream::BoxStream<'static, Result<Bytes, io::Error>>;
-
-/// The first `length` bytes, without the end.
-fn head(body: Body, length: u64) -> Chunks {
-    let state = (body.into_data_stream(), length);
-    let chunks = stream::unfold(state, |(mut body, left)| async move {
-        if left == 0 {
-            return None;
-        }
-        let mut chunk = match body.next().await? {
-            Ok(chunk) => chunk,
-            Err(error) => return Some((Err(io::Error::other(error)), (body, 0))),
-        };
-        chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        let left = left - chunk.len() as u64;
-        Some((Ok(chunk), (body, left)))
-    });
-    chunks.boxed()
-}
-
-fn cut(body: Body, after: u64) -> Body {
-    let end = stream::once(async move {
-        if after > 0 {
-            // Lets the server send what it has before it learns of the end.
-            for _ in 0..3 {
-                tokio::task::yield_now().await;
-            }
-        }
-        Err(broken())
-    });
-    Body::from_stream(head(body, after).chain(end))
-}
-
-fn stall(body: Body, after: u64) -> Body {
-    Body::from_stream(head(body, after).chain(stream::pending()))
-}
-
-fn flip(body: Body, offset: u64) -> Body {
-    let mut seen = 0;
-    let chunks = body.into_data_stream().map(move |chunk| {
-        let chunk = chunk?;
-        let start = seen;
-        seen += chunk.len() as u64;
-        if !(start..seen).contains(&offset) {
-            return Ok(chunk);
-        }
-        let mut wrong = BytesMut::from(&chunk[..]);
-        if let Some(byte) = usize::try_from(offset - start)
-            .ok()
-            .and_then(|index| wrong.get_mut(index))
-        {
-            *byte ^= 1;
-        }
-        Ok::<_, axum::Error>(wrong.freeze())
-    });
-    Body::from_stream(chunks)
-}
-
-/// As many bytes as the header says: cut off, or followed by zeros.
-fn pad(body: Body, length: &HeaderValue) -> Body {
-    let length = length.to_str().ok().and_then(|text| text.parse().ok());
-    let mut left: u64 = length.expect("a test gives a length in bytes");
-    let zeros = stream::repeat_with(|| Ok(Bytes::from_static(&[0; 4096])));
-    let all = body
-        .into_data_stream()
-        .map(|chunk| chunk.map_err(io::Error::other))
-        .chain(zeros);
-    let chunks = all.map(move |chunk| {
-        let mut chunk = chunk?;
-        chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        left -= chunk.len() as u64;
-        Ok::<_, io::Error>(chunk)
-    });
-    // The first chunk with nothing left in it is behind the end.
-    Body::from_stream(chunks.take_while(|chunk| {
-        let more = chunk.as_ref().map_or(true, |chunk| !chunk.is_empty());
-        std::future::ready(more)
-    }))
+    std::panic::resume_unwind(Box::new("closed on purpose"))
 }
 
 #[cfg(test)]

@@ -157,6 +157,7 @@ pub(crate) fn generate(number: u64) -> Generated {
             window: 64 << random.below(8),
             spool: 1 << 20,
             temp_folder: Some(std::env::temp_dir()),
+            ..LimitsConfig::default()
         },
         concurrency: 1 + random.below(6) as usize,
         on_error: if random.one_in(2) {

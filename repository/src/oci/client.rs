@@ -132,6 +132,8 @@ impl Client {
     pub async fn catalog(&self, host: &str) -> Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Page {
+            // May be null, must be there.
+            #[serde(deserialize_with = "Option::deserialize")]
             repositories: Option<Vec<String>>,
         }
         let endpoint = Arc::new(Endpoint::resolve(&self.0.config, host)?);

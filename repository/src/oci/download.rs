@@ -198,11 +198,15 @@ impl Reading {
         let status = response.status();
         let header = |name| response.headers().get(name)?.to_str().ok();
         let length = header(CONTENT_LENGTH).and_then(number);
-        let (skip, end) = match status {
-            StatusCode::OK => (self.position, length),
+        let (skip, end, announced) = match status {
+            StatusCode::OK => (self.position, length, length.is_some()),
             StatusCode::PARTIAL_CONTENT if self.position > 0 => {
                 let range = header(CONTENT_RANGE).and_then(content_range);
-                (0, self.check_range(range)?)
+                let end = self.check_range(range)?;
+                // A body that is shorter than its range says does not end where the blob ends.
+                let left = length.map(|length| self.position.saturating_add(length));
+                let is_whole = left.is_none_or(|left| left == self.size);
+                (0, end, end.is_some() && is_whole)
             }
             _ => {
                 let body = inner.error_body(&mut response).await;
@@ -217,7 +221,7 @@ impl Reading {
         }
         Ok(Body {
             skip,
-            announced: end.is_some(),
+            announced,
             chunks: response.bytes_stream().boxed(),
         })
     }

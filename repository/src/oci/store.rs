@@ -20,7 +20,7 @@ use super::auth::Scopes;
 use super::client::{Answer, Call, Inner, PAGE_SIZE};
 use super::download::BlobSource;
 use super::endpoint::Endpoint;
-use super::errors::has_code;
+use super::errors::{Failure, has_code};
 use super::headers::{number, printable};
 
 /// What a manifest may be.
@@ -130,6 +130,8 @@ impl ContentStore for OciStore {
     async fn tags(&self) -> Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Page {
+            // May be null, must be there.
+            #[serde(deserialize_with = "Option::deserialize")]
             tags: Option<Vec<String>>,
         }
         let mut call = self
@@ -301,20 +303,33 @@ impl Repository {
         let media_type = HeaderValue::from_str(&manifest.media_type)
             .map_err(|_| call.blame(Error::invalid("its media type is malformed"), 1))?;
         let call = call.header(CONTENT_TYPE, media_type);
-        let answer = self
-            .inner
-            .exchange(&call, Some(manifest.bytes.clone()), MANIFEST_LIMIT);
-        let answer = answer.await?;
+        let mut failed = 0;
+        loop {
+            let body = Some(manifest.bytes.clone());
+            let answer = self.inner.exchange(&call, body, MANIFEST_LIMIT).await?;
+            let failure = match self.taken(manifest, &call, answer) {
+                Ok(takes_subjects) => return Ok(takes_subjects),
+                Err(failure) => failure,
+            };
+            // What has another digest there was right here: a tag must not stay with it.
+            failed += 1;
+            self.inner.pause(&call, failure, failed).await?;
+        }
+    }
+
+    /// Judges the answer to a manifest.
+    fn taken(&self, manifest: &RawManifest, call: &Call, answer: Answer) -> Result<bool, Failure> {
         if has_code(&answer.body, "MANIFEST_BLOB_UNKNOWN") || has_code(&answer.body, "BLOB_UNKNOWN")
         {
             // It said that it has a blob which it does not have: the shortcut is not for this registry.
             self.inner
                 .learn(&self.endpoint, |abilities| abilities.no_self_mount = true);
         }
-        let answer = answer.expect(
-            &call,
-            &[StatusCode::CREATED, StatusCode::OK, StatusCode::ACCEPTED],
-        )?;
+        if !matches!(answer.status.as_u16(), 200..=202) {
+            let mut failure = Failure::answered(answer.status, &answer.headers, &answer.body);
+            failure.again |= has_code(&answer.body, "DIGEST_INVALID");
+            return Err(failure);
+        }
         if let Some(meter) = &call.meter {
             meter.sent(manifest.bytes.len() as u64);
         }
@@ -323,8 +338,12 @@ impl Repository {
                 if digest.algorithm() == manifest.digest.algorithm()
                     && digest != manifest.digest =>
             {
-                let error = Error::mismatch(format!("the registry says it is {digest} now"));
-                Err(call.blame(error, 1))
+                Err(Failure {
+                    again: true,
+                    ..Failure::last(Error::mismatch(format!(
+                        "the registry says it is {digest} now"
+                    )))
+                })
             }
             _ => Ok(answer.header("oci-subject").is_some()),
         }
@@ -346,9 +365,16 @@ impl Repository {
                 .query_pairs_mut()
                 .append_pair("artifactType", artifact_type);
         }
+        #[derive(Deserialize)]
+        struct Referrers {
+            // May be null, must be there.
+            #[serde(deserialize_with = "Option::deserialize")]
+            manifests: Option<Vec<Descriptor>>,
+        }
         let mut found = Vec::new();
         let pages = self.inner.pages(call.clone(), |body| {
-            found.extend(Manifest::parse(body).ok()?.manifests.unwrap_or_default());
+            let list: Referrers = serde_json::from_slice(body).ok()?;
+            found.extend(list.manifests.unwrap_or_default());
             Some(found.len())
         });
         let answer = pages.await?;

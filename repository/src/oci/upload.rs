@@ -26,7 +26,7 @@ use url::Url;
 
 use super::auth::Scopes;
 use super::client::{Answer, Call, PAGE_LIMIT, Payload};
-use super::errors::{Failure, is_passing};
+use super::errors::{Failure, has_code, is_passing};
 use super::headers::{number, upload_offset};
 use super::store::{Repository, announced_digest};
 
@@ -219,14 +219,15 @@ impl Repository {
     /// Looks for the blob, mounts it, or opens an upload, with as few requests as the registry allows.
     async fn begin(&self, digest: Option<&Digest>, mount_from: &[String]) -> Result<Begun> {
         let Some(digest) = digest else {
-            return self.open(None).await.and_then(|answer| answer.begun(None));
+            let opened = self.open(None, None).await;
+            return opened.and_then(|answer| answer.begun(None));
         };
         let other = mount_from
             .first()
             .filter(|from| **from != self.name && check_repository(from).is_ok());
         if let Some(from) = other {
             match self
-                .open(Some((digest, from)))
+                .open(Some(digest), Some(from))
                 .await?
                 .begun(Some(Outcome::Mounted))
             {
@@ -238,7 +239,7 @@ impl Repository {
         }
         let mut stumbled = false;
         if !self.inner.abilities(&self.endpoint).no_self_mount {
-            let answer = self.open(Some((digest, &self.name))).await?;
+            let answer = self.open(Some(digest), Some(&self.name)).await?;
             stumbled = matches!(answer.answer.status.as_u16(), 400 | 404 | 405 | 501);
             if !stumbled {
                 return answer.begun(Some(Outcome::Present));
@@ -248,7 +249,7 @@ impl Repository {
         if self.exists(&descriptor).await? {
             return Ok(Begun::There(Outcome::Present));
         }
-        let begun = self.open(None).await?.begun(None)?;
+        let begun = self.open(Some(digest), None).await?.begun(None)?;
         if stumbled {
             self.inner
                 .learn(&self.endpoint, |abilities| abilities.no_self_mount = true);
@@ -267,13 +268,17 @@ impl Repository {
     }
 
     /// `POST /blobs/uploads/`, with or without a mount.
-    async fn open(&self, mount: Option<(&Digest, &str)>) -> Result<Opened<'_>> {
-        let doing = match mount {
-            None => "open an upload".to_owned(),
-            Some((digest, from)) if *from == self.name => {
+    async fn open(&self, digest: Option<&Digest>, from: Option<&str>) -> Result<Opened<'_>> {
+        let mount = digest.zip(from);
+        let doing = match (digest, from) {
+            (None, _) => "open an upload".to_owned(),
+            (Some(digest), None) => format!("open an upload of blob {digest}"),
+            (Some(digest), Some(from)) if *from == self.name => {
                 format!("look for blob {digest} or open an upload")
             }
-            Some((digest, from)) => format!("mount blob {digest} from {from} or open an upload"),
+            (Some(digest), Some(from)) => {
+                format!("mount blob {digest} from {from} or open an upload")
+            }
         };
         let mut call = self.upload_call(Method::POST, None, doing);
         if let Some((digest, from)) = mount {
@@ -296,7 +301,7 @@ impl Repository {
                 if mount.is_some_and(|(_, from)| *from != self.name)
                     && error.kind() == ErrorKind::Denied =>
             {
-                Box::pin(self.open(None)).await?.answer
+                Box::pin(self.open(digest, None)).await?.answer
             }
             Err(error) => return Err(error),
         };
@@ -491,8 +496,12 @@ impl<'a> Upload<'a> {
         let body = inner.error_body(&mut response).await;
         if !matches!(status.as_u16(), 201 | 202 | 204) {
             let mut failure = Failure::answered(status, &headers, &body);
-            // The session is gone, or is somewhere else than we thought: both can be looked into.
-            failure.again |= matches!(status.as_u16(), 404 | 416);
+            // The session is gone, or is somewhere else than we thought: both can be looked into. Bytes that are wrong there
+            // were right here, or their source would have said so.
+            failure.again |= matches!(status.as_u16(), 404 | 416)
+                || has_code(&body, "DIGEST_INVALID")
+                || has_code(&body, "SIZE_INVALID")
+                || has_code(&body, "BLOB_UPLOAD_INVALID");
             self.over |= status == StatusCode::NOT_FOUND;
             return Err(failure);
         }
@@ -695,12 +704,15 @@ impl<'a> Upload<'a> {
         }
         let unauthorized = failure.status == Some(StatusCode::UNAUTHORIZED);
         self.wait(failure, failed).await?;
-        let call = self.request(Method::GET);
+        let mut call = self.request(Method::GET);
+        "ask how far the upload came".clone_into(&mut call.doing);
         let inner = &self.repository.inner;
-        let answer = inner
-            .exchange(&call, None, PAGE_LIMIT)
-            .await
-            .map_err(Failure::last)?;
+        let answer = inner.exchange(&call, None, PAGE_LIMIT).await;
+        // A session that does not answer may be in the hands of a connection that is gone: another one is begun.
+        let answer = answer.map_err(|error| Failure {
+            again: error.kind() == ErrorKind::Unavailable,
+            ..Failure::last(error)
+        })?;
         match answer.status {
             StatusCode::NO_CONTENT | StatusCode::ACCEPTED | StatusCode::OK => {
                 let told = answer.header(RANGE.as_str()).and_then(upload_offset);
@@ -756,7 +768,8 @@ impl<'a> Upload<'a> {
                 Err(failure) => failure,
             };
             let lost = failure.again || failure.status.is_some_and(is_passing);
-            if !lost {
+            // Wrong bytes can't be closed again, but sent.
+            if !lost || failure.error.kind() == ErrorKind::Mismatch {
                 return Err(failure);
             }
             failed += 1;

@@ -3,6 +3,7 @@
 mod auth;
 pub(crate) mod debian;
 mod embedded;
+mod matrix;
 mod pull;
 mod push;
 mod server;
