@@ -5,6 +5,7 @@
 pub mod access;
 pub mod config;
 pub mod constraint;
+pub mod constructor;
 pub mod descriptor;
 pub mod diagnostic;
 pub mod digest;
