@@ -66,6 +66,13 @@ impl Resolver {
         }
     }
 
+    /// Looks in this one, too, behind those that are named already.
+    #[must_use]
+    pub fn and(mut self, repository: RepositorySpec) -> Self {
+        self.named.push(repository);
+        self
+    }
+
     /// Adds what configuration entries say; entries of other types are passed over.
     ///
     /// # Errors

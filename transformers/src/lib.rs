@@ -5,6 +5,7 @@
 pub mod attributes;
 pub mod cleanup;
 pub mod component;
+pub mod construct;
 pub mod convert;
 pub mod fields;
 pub mod filter;
