@@ -28,7 +28,7 @@ pub(crate) struct Environment {
 pub(crate) const TRUST_WORKING_DIRECTORY: &str = "OCM_CONFIG_FROM_WORKING_DIRECTORY";
 
 /// Variables that mean something to this program.
-const VARIABLES: [&str; 18] = [
+const VARIABLES: [&str; 19] = [
     "HOME",
     "PATH",
     "USERPROFILE",
@@ -47,6 +47,7 @@ const VARIABLES: [&str; 18] = [
     "no_proxy",
     "NO_COLOR",
     "TERM",
+    "SOURCE_DATE_EPOCH",
 ];
 
 impl Environment {
@@ -74,6 +75,33 @@ impl Environment {
             .iter()
             .find_map(|name| self.variables.get(*name))
             .map(String::as_str)
+    }
+
+    /// Everything that the environment defines, for documents that refer to it. What is no UTF-8 is left out.
+    pub(crate) fn definitions() -> impl Iterator<Item = (String, String)> {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    }
+
+    /// The time that everything that is made counts as made at, in seconds since 1970, where the environment says one.
+    ///
+    /// # Errors
+    /// A value that is no number.
+    pub(crate) fn source_date(&self) -> Result<Option<u64>, CliError> {
+        let Some(text) = self.any(&["SOURCE_DATE_EPOCH"]) else {
+            return Ok(None);
+        };
+        // The last second of the year 9999.
+        let seconds = text
+            .parse()
+            .ok()
+            .filter(|seconds| *seconds <= 253_402_300_799_u64);
+        seconds.map(Some).ok_or_else(|| {
+            CliError::usage(format!(
+                "the variable SOURCE_DATE_EPOCH is no time: `{text}`"
+            ))
+            .with_hint("give the seconds since 1970, as `date +%s` prints them")
+        })
     }
 
     /// Is the terminal one that can't redraw?

@@ -40,6 +40,9 @@ fn run(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Version => ui.data(concat!(env!("CARGO_PKG_VERSION"), "\n")),
         Command::Completion { shell } => commands::docs::completion(shell, ui),
         Command::Generate(generate) => commands::docs::generate(generate),
+        Command::Add(args::Add::ComponentVersion(add)) => {
+            block_on(commands::add::component_versions(*add, ui))
+        }
         Command::Get(args::Get::Types(types)) => commands::types::list(&types, ui),
         Command::Get(args::Get::Schema { document }) => commands::types::schema(document, ui),
         Command::Describe(args::Describe::Types(types)) => commands::types::describe(&types, ui),

@@ -2,6 +2,7 @@
 //!
 //! One file per family of commands; this one has what they share and the list of verbs.
 
+mod add;
 mod download;
 mod look;
 mod serve;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::add::*;
 pub(crate) use self::download::*;
 pub(crate) use self::look::*;
 pub(crate) use self::serve::*;
@@ -103,6 +105,9 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make component versions of constructor files and put them into a repository.
+    #[command(subcommand)]
+    Add(Add),
     /// Run a transfer spec.
     Transfer(TransferArgs),
     /// Look at component versions and step types.

@@ -1,5 +1,6 @@
 //! One file per verb: parse, call, render.
 
+pub(crate) mod add;
 pub(crate) mod carry;
 pub(crate) mod check;
 pub(crate) mod ctf;

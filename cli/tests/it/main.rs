@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails there")]
 
+mod add;
+mod add_inputs;
 mod bad_input;
 mod bad_registries;
 mod carry;

@@ -83,6 +83,7 @@ impl Ran {
 pub(crate) struct Place {
     folder: TempDir,
     aliases: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
 }
 
 impl Place {
@@ -90,7 +91,14 @@ impl Place {
         Self {
             folder: tempfile::tempdir().unwrap(),
             aliases: BTreeMap::new(),
+            environment: BTreeMap::new(),
         }
+    }
+
+    /// The program finds this variable in its environment.
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
+        self
     }
 
     /// Requests for `host` go to `peer`.
@@ -138,8 +146,9 @@ impl Place {
     ) -> Ran {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ocm"));
         command.args(arguments).current_dir(folder).env_clear();
+        command.envs(&self.environment);
         command.envs(environment.iter().copied());
-        if arguments.first() == Some(&"transfer") || arguments.first() == Some(&"get") {
+        if matches!(arguments.first(), Some(&("add" | "transfer" | "get"))) {
             for (host, url) in &self.aliases {
                 command.args(["--host-alias", &format!("{host}={url}")]);
             }
