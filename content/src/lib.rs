@@ -7,6 +7,7 @@
 
 pub mod archive;
 mod artifact;
+mod assembled;
 pub mod audit;
 mod blob;
 #[cfg(any(test, feature = "conformance"))]
@@ -30,6 +31,7 @@ pub mod unpack;
 
 pub use archive::{ArchiveForm, archive as write_archive, layout_tar, open_archive};
 pub use artifact::{Artifact, Composed, Content, Part, Stored};
+pub use assembled::assemble;
 pub use blob::{Access, Blob, ByteStream, Locator, Source};
 pub use copy::{Copier, CopyOptions, Prepared, Referrers};
 pub use disk::Disk;

@@ -17,12 +17,13 @@ use ocm_content::{
     Staging, Stored, Stores,
 };
 use ocm_specs::access::{Access, OciBlob};
-use ocm_specs::descriptor::Element;
+use ocm_specs::descriptor::{DigestSpec, Element};
 use ocm_specs::media_type::OCTET_STREAM;
 use ocm_specs::oci::Descriptor;
 use ocm_specs::reference::{ComponentReference, OciReference, Scheme};
 use ocm_specs::repository_spec::{CtfRepositorySpec, OciRepositorySpec};
 use ocm_specs::{Digest, RepositorySpec};
+use serde_json::Value;
 
 use crate::credentials::{Anonymous, CredentialSource};
 use crate::ctf::{self, ComponentArchive, Ctf, CtfOptions, Form};
@@ -420,13 +421,8 @@ impl Session {
         version: &ComponentVersion,
         element: &Element<'_>,
     ) -> Result<Content> {
-        let access = element.access().map_err(invalid)?;
-        let found = match access {
+        let found = match element.access().map_err(invalid)? {
             Access::LocalBlob(_) => return version.local_blob(element),
-            Access::OciArtifact { image_reference } => {
-                self.artifact(image_reference).await.map(Content::from)
-            }
-            Access::OciBlob(blob) => self.oci_blob(blob).await,
             Access::RelativeOciReference { reference } => {
                 // The parts are those of a reference whose host is the component's repository.
                 let reference: OciReference =
@@ -434,13 +430,36 @@ impl Session {
                 let store = version.repository.content_store(&reference.repository)?;
                 self.stored(store, &reference).await.map(Content::from)
             }
-            Access::None => Err(Error::unsupported("it has no content")),
-            Access::Other { .. } => {
-                let access = element.access_value().unwrap_or_default();
-                self.remote_content(access, element.digest().as_ref()).await
+            _ => {
+                let access = element.access_value().unwrap_or(&Value::Null);
+                self.access_content(access, element.digest().as_ref()).await
             }
         };
         found.map_err(|error| error.context(format!("{} `{}`", element.kind(), element.identity())))
+    }
+
+    /// The content of an access that says itself where it is, without a component version beside it. Lazy: at most a look-up.
+    /// `stated` is the digest that a descriptor states for it, as far as that is one of bytes.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::Unsupported`] for access types that are not read here or are about a component version's own
+    /// repository, besides what looking gives.
+    pub async fn access_content(
+        &self,
+        access: &Value,
+        stated: Option<&DigestSpec>,
+    ) -> Result<Content> {
+        match Access::parse(access).map_err(invalid)? {
+            Access::OciArtifact { image_reference } => {
+                self.artifact(image_reference).await.map(Content::from)
+            }
+            Access::OciBlob(blob) => self.oci_blob(blob).await,
+            Access::None => Err(Error::unsupported("it has no content")),
+            Access::LocalBlob(_) | Access::RelativeOciReference { .. } => Err(Error::unsupported(
+                "the content is in the component version's own repository",
+            )),
+            Access::Other { .. } => self.remote_content(access, stated).await,
+        }
     }
 
     async fn oci_blob(&self, access: OciBlob<'_>) -> Result<Content> {

@@ -30,6 +30,9 @@ pub trait RepositoryField {
     /// The specification as written.
     fn value(&self) -> &Json;
 
+    /// Takes out of the inputs of a step that stores what makes no sense in repositories of this kind.
+    fn restrict(_inputs: &mut Schema) {}
+
     /// Opens the repository through the step's session.
     ///
     /// # Errors
@@ -70,6 +73,14 @@ pub async fn open(
 impl RepositoryField for CtfRepository {
     fn value(&self) -> &Json {
         &self.0
+    }
+
+    /// Nothing in an archive has a global address.
+    fn restrict(inputs: &mut Schema) {
+        let fields = inputs.get_mut("properties").and_then(Json::as_object_mut);
+        if let Some(fields) = fields {
+            fields.shift_remove("globalAccessPolicy");
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod fields;
 pub mod filter;
 pub mod generate;
 pub mod get;
+pub mod helm;
 mod image;
 mod inert;
 pub mod local_blob;
@@ -20,6 +21,7 @@ pub mod merge;
 pub mod oci_artifact;
 mod overlay;
 mod pipe;
+pub mod remote;
 pub mod resource;
 pub mod signing;
 pub mod storage;
@@ -39,6 +41,11 @@ pub fn step_types() -> StepTypes {
         .with(oci_artifact::TransferOciArtifact)
         .with(oci_artifact::DownloadResource)
         .with(oci_artifact::UploadResource)
+        .with(helm::GetHelmChart)
+        .with(helm::ConvertHelmToOci)
+        .with(remote::DownloadWgetResource)
+        .with(remote::GetGitHubCommit)
+        .with(remote::GetOciImageLayer)
         .with(cleanup::FileCleanup)
         .with(get::GetResource)
         .with(get::GetSource)

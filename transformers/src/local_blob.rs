@@ -152,6 +152,7 @@ pub struct AddLocalResource<S>(pub PhantomData<S>);
     deny_unknown_fields,
     bound = "R: DeserializeOwned"
 )]
+#[schemars(transform = R::restrict, bound = "R: JsonSchema + RepositoryField")]
 pub struct AddSpec<R> {
     /// Where it goes.
     repository: R,

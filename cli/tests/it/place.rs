@@ -14,6 +14,7 @@ use ocm_repository::{ComponentVersion, Session, SessionConfig};
 use ocm_specs::RepositorySpec;
 use ocm_specs::reference::OciReference;
 use ocm_testdata::peers::DockerRegistry;
+use ocm_testdata::web::WebServer;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -104,6 +105,12 @@ impl Place {
     /// Requests for `host` go to `peer`.
     pub(crate) fn alias(mut self, host: &str, peer: &Peer) -> Self {
         self.aliases.insert(host.to_owned(), peer.url());
+        self
+    }
+
+    /// Requests for `host` go to a server that is no registry.
+    pub(crate) fn alias_web(mut self, host: &str, server: &WebServer) -> Self {
+        self.aliases.insert(host.to_owned(), server.url());
         self
     }
 

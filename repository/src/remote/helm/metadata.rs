@@ -2,10 +2,10 @@
 //!
 //! *Invariant*: an archive is read up to its `Chart.yaml` and no further, within bounds of bytes and of entries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use indexmap::IndexMap;
 use ocm_content::gzip::gunzip;
 use ocm_content::tarball::{TarEvent, TarKind, TarReader};
 use ocm_content::{Blob, Error, Limits, Result};
@@ -104,11 +104,11 @@ impl ChartMetadata {
 
     /// The annotations of the manifest, as `helm push` writes them: what OCI has names for, and the chart's own ones. The
     /// time of writing is left out, so that one chart is one artifact.
-    pub fn annotations(&self) -> IndexMap<String, String> {
-        let mut found: Vec<(String, String)> = Vec::new();
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
         let mut add = |name: &str, value: String| {
             if !value.is_empty() {
-                found.push((format!("org.opencontainers.image.{name}"), value));
+                found.insert(format!("org.opencontainers.image.{name}"), value);
             }
         };
         add("title", self.name().to_owned());
@@ -126,13 +126,10 @@ impl ChartMetadata {
         let own = self.0.get("annotations").and_then(Value::as_object);
         for (name, value) in own.into_iter().flatten() {
             if let (false, Some(value)) = (fixed.contains(&name.as_str()), value.as_str()) {
-                found.retain(|(known, _)| known != name);
-                found.push((name.clone(), value.to_owned()));
+                found.insert(name.clone(), value.to_owned());
             }
         }
-        // Go writes maps sorted.
-        found.sort();
-        found.into_iter().collect()
+        found
     }
 
     fn authors(&self) -> String {
