@@ -43,7 +43,7 @@ pub(crate) struct AddArgs {
     pub(crate) force: bool,
     /// What to do about component versions that are there already.
     #[arg(long, value_name = "POLICY", default_value = "abort-and-fail")]
-    pub(crate) component_version_conflict_policy: ConflictPolicyArg,
+    pub(crate) component_version_conflict_policy: AddConflictArg,
     /// The same as --component-version-conflict-policy replace.
     #[arg(
         short = 'R',
@@ -53,7 +53,7 @@ pub(crate) struct AddArgs {
     pub(crate) replace: bool,
     /// What to do about component versions that are referenced and not made here.
     #[arg(long, value_name = "POLICY", default_value = "skip")]
-    pub(crate) external_component_version_copy_policy: ExternalPolicyArg,
+    pub(crate) external_component_version_copy_policy: AddExternalArg,
     /// The same as --external-component-version-copy-policy copy-or-fail.
     #[arg(
         short = 'C',
@@ -121,7 +121,7 @@ impl ArchiveForm {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ConflictPolicyArg {
+pub(crate) enum AddConflictArg {
     /// Nothing is made at all.
     AbortAndFail,
     /// They are replaced.
@@ -131,7 +131,7 @@ pub(crate) enum ConflictPolicyArg {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExternalPolicyArg {
+pub(crate) enum AddExternalArg {
     /// They stay where they are.
     Skip,
     /// They are copied, with what is stored beside them.

@@ -15,7 +15,7 @@ use ocm_transformers::construct::{
 };
 use serde_json::Value as Json;
 
-use crate::args::{AddArgs, AddFormat, ConflictPolicyArg, ExternalPolicyArg, Templater};
+use crate::args::{AddArgs, AddConflictArg, AddExternalArg, AddFormat, Templater};
 use crate::commands::session::{self, SessionOptions};
 use crate::commands::transfer::signal;
 use crate::environment::Environment;
@@ -38,13 +38,13 @@ pub(crate) async fn component_versions(args: AddArgs, ui: &Ui) -> Result<(), Cli
     let documents = documents(&args, &arguments, variables.as_ref(), ui)?;
     let options = ConstructOptions {
         conflict: match (args.replace, args.component_version_conflict_policy) {
-            (true, _) | (_, ConflictPolicyArg::Replace) => ConflictPolicy::Replace,
-            (_, ConflictPolicyArg::AbortAndFail) => ConflictPolicy::AbortAndFail,
-            (_, ConflictPolicyArg::Skip) => ConflictPolicy::Skip,
+            (true, _) | (_, AddConflictArg::Replace) => ConflictPolicy::Replace,
+            (_, AddConflictArg::AbortAndFail) => ConflictPolicy::AbortAndFail,
+            (_, AddConflictArg::Skip) => ConflictPolicy::Skip,
         },
         external: match (args.complete, args.external_component_version_copy_policy) {
-            (true, _) | (_, ExternalPolicyArg::CopyOrFail) => ExternalPolicy::CopyOrFail,
-            (_, ExternalPolicyArg::Skip) => ExternalPolicy::Skip,
+            (true, _) | (_, AddExternalArg::CopyOrFail) => ExternalPolicy::CopyOrFail,
+            (_, AddExternalArg::Skip) => ExternalPolicy::Skip,
         },
         skip_reference_digests: args.skip_reference_digest_processing,
         concurrency: usize::from(args.concurrency_limit),
