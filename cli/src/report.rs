@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ocm_content::meter::Metered;
 use ocm_engine::{Event, Plan, Status, StepError};
-use ocm_repository::WrittenArchive;
+use ocm_repository::{VersionOutcome, WrittenArchive};
+use ocm_transformers::component::Written;
+use ocm_transformers::generate::Statement;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -29,12 +31,49 @@ pub(crate) struct Report {
     /// The archive files (tar, tgz) that were written behind the steps; what steps put there is visible since then.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) archives: Vec<ArchiveReport>,
+    /// The component versions that became visible, by target.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) component_versions: Vec<VersionReport>,
+    /// What of the component versions carried still points outside of the target; of runs that carried some and succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) completeness: Option<Statement>,
     /// All steps together.
     pub(crate) totals: Totals,
     /// How often the source of each blob was opened, by digest.
     pub(crate) reads: BTreeMap<String, u64>,
     /// From the start of the run to its end.
     pub(crate) took_ms: u64,
+}
+
+/// A component version at a target.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VersionReport {
+    /// `component:version`.
+    pub(crate) component_version: String,
+    /// The repository.
+    pub(crate) target: String,
+    /// `created`, `present` (an equal one was there), `updated` (in what is not signed), `replaced` or `kept` (another one
+    /// is there).
+    pub(crate) outcome: &'static str,
+}
+
+/// The component versions of a run, by target and name.
+pub(crate) fn versions(written: &Written) -> Vec<VersionReport> {
+    let all = written.all().into_iter();
+    all.map(|((target, component_version), outcome)| VersionReport {
+        component_version,
+        target,
+        outcome: match outcome {
+            VersionOutcome::Created => "created",
+            VersionOutcome::Present => "present",
+            VersionOutcome::Updated => "updated",
+            VersionOutcome::Replaced => "replaced",
+            VersionOutcome::Kept => "kept",
+            _ => "written",
+        },
+    })
+    .collect()
 }
 
 /// How a run ended.
@@ -253,6 +292,8 @@ impl Recorder {
             },
             steps: steps.collect(),
             archives: ended.archives.iter().map(ArchiveReport::of).collect(),
+            component_versions: Vec::new(),
+            completeness: None,
             totals: self.totals,
             reads: self.reads,
             took_ms: millis(took),
@@ -331,7 +372,29 @@ impl Report {
             };
             let _ = writeln!(out, "{mark} {}", archive.path);
         }
-        out + &self.total()
+        out.push_str(&self.carried());
+        out.push_str(&self.total());
+        if let Some(statement) = &self.completeness {
+            out.push_str(&statement.text());
+        }
+        out
+    }
+
+    /// The component versions that became visible, in one line; nothing where there are none.
+    fn carried(&self) -> String {
+        if self.component_versions.is_empty() {
+            return String::new();
+        }
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for version in &self.component_versions {
+            *counts.entry(version.outcome).or_default() += 1;
+        }
+        let counts: Vec<String> = counts
+            .iter()
+            .map(|(outcome, count)| format!("{count} {outcome}"))
+            .collect();
+        let versions = units::count(self.component_versions.len(), "component version");
+        format!("{versions}: {}\n", counts.join(", "))
     }
 
     /// Steps that did not run, by the failed step that kept them from it.
@@ -457,6 +520,8 @@ mod tests {
                 step("d", None, StepState::Skipped, nothing),
             ],
             archives: Vec::new(),
+            component_versions: Vec::new(),
+            completeness: None,
             totals: sent,
             reads: BTreeMap::new(),
             took_ms: 1500,

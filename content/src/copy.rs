@@ -131,6 +131,43 @@ impl Copier {
         }
     }
 
+    /// Does anything travel with `artifact` that refers to it or to a part of it? Looks at its source alone.
+    ///
+    /// # Errors
+    /// What the source gives; [`ErrorKind::Limit`] for nesting beyond [`DEPTH_LIMIT`].
+    pub async fn has_referrers(&self, artifact: &Artifact) -> Result<bool> {
+        let Artifact::Stored(stored) = artifact else {
+            return Ok(false);
+        };
+        if self.options.referrers == Referrers::None {
+            return Ok(false);
+        }
+        let mut level = vec![stored.root.clone()];
+        for _ in 0..DEPTH_LIMIT {
+            let mut below = Vec::new();
+            for link in &level {
+                let listed = list_referrers(stored.store.as_ref(), &link.digest).await?;
+                if !listed.is_empty() {
+                    return Ok(true);
+                }
+                if media_type::is_index(&link.media_type) {
+                    let index = stored.store.manifest(&link.digest.to_string()).await?;
+                    below.extend(index.parse()?.children().cloned());
+                }
+            }
+            if below.is_empty() {
+                return Ok(false);
+            }
+            if below.len() > MANIFESTS_LIMIT {
+                break;
+            }
+            level = below;
+        }
+        Err(Error::limit(format!(
+            "the index nests deeper than {DEPTH_LIMIT} levels or has more than {MANIFESTS_LIMIT} manifests"
+        )))
+    }
+
     /// Prepares and publishes under `tag`. Returns the link to the root and the warnings.
     pub async fn copy(
         &self,

@@ -175,6 +175,15 @@ impl Session {
             .ok()
     }
 
+    /// What was provided of that type; without it, one is made and provided.
+    pub fn shared<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
+        let mut provided = self.provided.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = provided
+            .entry(TypeId::of::<T>())
+            .or_insert_with(|| Arc::new(T::default()));
+        entry.clone().downcast().unwrap_or_default()
+    }
+
     /// A path as a person wrote it, from the working directory on; `file://` in front is taken off.
     pub fn resolve_path(&self, path: &str) -> PathBuf {
         self.working_directory.join(local_path(path))

@@ -2,13 +2,15 @@
 //!
 //! Writing has two parts: everything but the tag while the step runs, the tag when the engine publishes, children first.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
 
 use ocm_content::{Blob, Content, Error};
 use ocm_engine::{
     ContentRef, Effect, Lineage, Outcome, Publish, StepContext, StepError, Transformer,
 };
-use ocm_repository::{ComponentVersion, Existing, Repository, Session};
+use ocm_repository::{ComponentVersion, Existing, Repository, Session, VersionOutcome};
 use ocm_specs::descriptor::{ComponentDescriptor, Encoding};
 use ocm_specs::{Digest, RepositorySpec};
 use schemars::JsonSchema;
@@ -16,6 +18,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{Access, CtfRepository, DescriptorField, OciRepository, RepositoryField, open};
+use crate::signing::OnBrokenSignature;
+use crate::signing::broken::settle;
 
 /// Largest descriptor that is read from a content port: the largest that a repository gives.
 const DESCRIPTOR_LIMIT: u64 = 64 << 20;
@@ -289,6 +293,9 @@ pub struct AddSpec<R> {
     /// What becomes of another one that is there already (default: the run's).
     #[serde(default)]
     conflict_policy: Option<ConflictPolicy>,
+    /// What becomes of signatures that the run broke (default: the run's).
+    #[serde(default)]
+    on_broken_signature: Option<OnBrokenSignature>,
 }
 
 /// What becomes of a component version that is at the target already. Provided to a [`Session`], the default of its run.
@@ -320,6 +327,25 @@ impl From<ConflictPolicy> for Existing {
     }
 }
 
+/// What the steps of a run have written, for who provides it to the run's [`Session`].
+#[derive(Debug, Default)]
+pub struct Written(Mutex<BTreeMap<(String, String), VersionOutcome>>);
+
+impl Written {
+    fn note(&self, version: String, place: String, outcome: VersionOutcome) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((place, version), outcome);
+    }
+
+    /// Component versions (`component:version`) by place, with what became of them, sorted.
+    pub fn all(&self) -> BTreeMap<(String, String), VersionOutcome> {
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        written.clone()
+    }
+}
+
 /// A step without outputs.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Nothing {}
@@ -336,6 +362,8 @@ impl<S: Storage> Transformer for AddComponentVersion<S> {
         let session = cx.session::<Session>()?;
         let descriptor = spec.descriptor.descriptor(&session, "descriptor")?;
         let repository = spec.repository.open(&cx, Access::Write).await?;
+        let descriptor = settle(&session, descriptor, spec.on_broken_signature)
+            .map_err(|error| StepError::at("descriptor", error))?;
         let (_, publish) = prepare(&cx, &repository, &descriptor, spec.conflict_policy).await?;
         Ok(Outcome::new(Nothing {}).with_publish(publish))
     }
@@ -361,6 +389,9 @@ pub struct UploadSpec<P> {
     /// What becomes of another one that is there already (default: the run's).
     #[serde(default)]
     conflict_policy: Option<ConflictPolicy>,
+    /// What becomes of signatures that the run broke (default: the run's).
+    #[serde(default)]
+    on_broken_signature: Option<OnBrokenSignature>,
 }
 
 /// Outputs of [`UploadComponent`].
@@ -401,6 +432,7 @@ impl<S: Storage> Transformer for UploadComponent<S> {
                 return Err(StepError::invalid("needs `componentDescriptor` or `data`"));
             }
         };
+        let descriptor = settle(&session, descriptor, spec.on_broken_signature)?;
         let repository = open(&session, &spec.place.spec(), Access::Write).await?;
         let (digest, publish) =
             prepare(&cx, &repository, &descriptor, spec.conflict_policy).await?;
@@ -451,8 +483,14 @@ async fn prepare(
             root_key(repository, reference.component_name()?, reference.version()).ok()
         })
         .collect();
+    let written = session.provided::<Written>();
+    let carried = format!("{}:{}", descriptor.name(), descriptor.version());
     let publish = Publish::new(move || async move {
-        prepared.publish().await?;
+        let published = prepared.publish().await?;
+        if let Some(written) = written {
+            let place = prepared.repository().spec().to_string();
+            written.note(carried, place, published.outcome);
+        }
         Ok(())
     });
     Ok((digest, publish.root(key, after)))

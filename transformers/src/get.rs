@@ -154,10 +154,6 @@ pub struct AddLocalSourceSpec {
     /// Component name.
     component: String,
     /// Component version.
-    #[expect(
-        dead_code,
-        reason = "as in the reference's steps for resources; blobs are stored per component"
-    )]
     version: String,
     /// The source; its access is updated.
     source: ResourceField,
@@ -190,7 +186,13 @@ impl Transformer for AddLocalSource {
         let repository = open(&session, &spec.repository, Access::Write).await?;
         let source = tidy_resource(spec.source.0);
         let stored = repository
-            .prepare_local_blob(&spec.component, ElementKind::Source, &source, &content)
+            .carry_local_blob(
+                &spec.component,
+                &spec.version,
+                ElementKind::Source,
+                &source,
+                &content,
+            )
             .await?;
         Ok(Outcome::new(AddLocalSourceOutput {
             source: ResourceField(stored),

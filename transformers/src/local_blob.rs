@@ -18,6 +18,7 @@ use crate::fields::{
     Access, DescriptorField, OutputPath, RepositoryField, ResourceField, open, tidy_resource,
 };
 use crate::resource::{self, ResourceSelector};
+use crate::signing::broken::note_change;
 
 /// `CTFGetLocalResource`, `OCIGetLocalResource`: a handle to a local resource.
 pub struct GetLocalResource<S>(pub PhantomData<S>);
@@ -159,10 +160,6 @@ pub struct AddSpec<R> {
     /// Component name.
     component: String,
     /// Component version.
-    #[expect(
-        dead_code,
-        reason = "part of the reference's inputs; blobs are stored per component"
-    )]
     version: String,
     /// The resource; its access and digest are updated.
     resource: ResourceField,
@@ -208,9 +205,18 @@ impl<S: Storage> Transformer for AddLocalResource<S> {
         let content = cx.content(&spec.file).await?;
         let repository = spec.repository.open(&cx, Access::Write).await?;
         let resource = tidy_resource(spec.resource.0);
+        let (component, version) = (&spec.component, &spec.version);
         let stored = repository
-            .prepare_local_blob(&spec.component, ElementKind::Resource, &resource, &content)
+            .carry_local_blob(
+                component,
+                version,
+                ElementKind::Resource,
+                &resource,
+                &content,
+            )
             .await?;
+        let session = cx.session::<Session>()?;
+        note_change(&session, cx.id(), &resource, &stored);
         Ok(Outcome::new(AddOutput {
             resource: ResourceField(stored),
         }))
@@ -328,6 +334,7 @@ impl<S: Storage> Transformer for UploadLocalBlob<S> {
         let stored = repository
             .prepare_local_blob(descriptor.name(), ElementKind::Resource, &old, &content)
             .await?;
+        note_change(&session, cx.id(), &old, &stored);
         descriptor
             .set_resource(&resource::identity_of(&old), stored.clone())
             .map_err(|error| StepError::at("resource", Error::invalid(error.to_string())))?;

@@ -20,6 +20,7 @@ use crate::fields::{DescriptorField, OutputPath, ResourceField, tidy_resource};
 use crate::image;
 use crate::local_blob::{check_digest, chosen};
 use crate::resource::{self, ResourceSelector};
+use crate::signing::broken::note_change;
 
 /// Outputs of the steps that read an artifact in the reference's way.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -222,7 +223,10 @@ impl Transformer for AddOciArtifact {
         let target =
             Target::open(&cx, &reference).map_err(|error| StepError::at("resource", error))?;
         let prepared = target.prepare(&cx, &artifact).await?;
-        let resource = ResourceField(moved(&resource, &reference, &prepared.root.digest));
+        let added = moved(&resource, &reference, &prepared.root.digest);
+        let session = cx.session::<Session>()?;
+        note_change(&session, cx.id(), &resource, &added);
+        let resource = ResourceField(added);
         Ok(Outcome::new(AddOutput { resource }).with_publish(target.publish(prepared)))
     }
 }
@@ -387,8 +391,15 @@ impl Transformer for UploadResource {
             .map_err(|error| StepError::at("imageReference", error))?;
         let prepared = target.prepare(&cx, &artifact).await?;
         let root = prepared.root.digest.clone();
+        let uploaded = old
+            .as_ref()
+            .map(|old| moved(old, &spec.image_reference, &root));
+        if let (Some(old), Some(uploaded)) = (&old, &uploaded) {
+            let session = cx.session::<Session>()?;
+            note_change(&session, cx.id(), old, uploaded);
+        }
         let output = UploadOutput {
-            resource: old.map(|old| ResourceField(moved(&old, &spec.image_reference, &root))),
+            resource: uploaded.map(ResourceField),
             image_reference: spec.image_reference,
             digest: root.to_string(),
         };

@@ -98,6 +98,24 @@ pub(crate) struct Carry {
     /// Look for component versions here, too (repeatable).
     #[arg(long, value_name = "REPOSITORY", help_heading = "What is carried")]
     pub(crate) lookup: Vec<String>,
+    /// Verify this signature of all that is carried before the first byte is written (repeatable): the key in the file, else the
+    /// configuration's. What is referenced and not signed itself must be pinned by a digest.
+    #[arg(long, value_name = "NAME[=KEYFILE]", help_heading = "What must hold")]
+    pub(crate) verify: Vec<String>,
+    /// Verify every signature of all that is carried before the first byte is written.
+    #[arg(long, help_heading = "What must hold")]
+    pub(crate) verify_all: bool,
+    /// PEM file with a public key or certificate, for one signature or for all (repeatable).
+    #[arg(
+        short = 'k',
+        long,
+        value_name = "[NAME=]FILE",
+        help_heading = "What must hold"
+    )]
+    pub(crate) public_key: Vec<String>,
+    /// PEM file with root certificates that certificates of signatures may lead to (repeatable).
+    #[arg(long, value_name = "FILE", help_heading = "What must hold")]
+    pub(crate) ca_cert: Vec<PathBuf>,
     /// What resources that are OCI artifacts become in a registry [default: the configuration's, else localBlob].
     #[arg(short, long, value_name = "KIND", help_heading = "Where it goes")]
     pub(crate) upload_as: Option<UploadAsArg>,
@@ -165,6 +183,12 @@ pub(crate) struct TransferOptions {
     /// Leave component versions that are at the target, whatever they are: --conflict-policy skip.
     #[arg(long)]
     pub(crate) no_update: bool,
+    /// What becomes of signatures that do not hold for what is uploaded, since steps changed it [default: fail].
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) on_broken_signature: Option<OnBrokenArg>,
+    /// PEM file with the private key that makes broken signatures anew (repeatable; --on-broken-signature resign).
+    #[arg(short = 'K', long, value_name = "[NAME=]FILE")]
+    pub(crate) private_key: Vec<String>,
     /// Write a report of the run to this file (JSON; `ocm get schema report` prints its schema).
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
@@ -197,6 +221,18 @@ pub(crate) enum ConflictPolicyArg {
     Replace,
     /// Whatever is there is left.
     Skip,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnBrokenArg {
+    /// The component version is not uploaded, exit code 5.
+    Fail,
+    /// They stay, broken.
+    Keep,
+    /// They are left out.
+    Drop,
+    /// They are made anew, by --private-key.
+    Resign,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,6 @@
 //! `ocm transfer component-version` and `ocm transfer ctf`: from what the user names to a generated transfer spec.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ocm_engine::StepTypes;
@@ -10,11 +11,13 @@ use ocm_specs::reference::ComponentReference;
 use ocm_specs::repository_spec::CtfRepositorySpec;
 use ocm_transformers::component::ConflictPolicy;
 use ocm_transformers::generate::{Copy, Generated, Options, UploadAs, generate};
-use ocm_transformers::signing::{Closure, DigestOptions};
+use ocm_transformers::signing::{BrokenSignatures, Closure, DigestOptions, OnBrokenSignature};
 
 use crate::args::{
     Carry, CarryArchive, CarryVersions, FormArg, TransferOptions, UploadAsArg, VersionChoice,
 };
+use crate::commands::carry_verify::{self, Verifier};
+use crate::commands::keys::private_keys;
 use crate::commands::select;
 use crate::config::{CopyMode, TransferConfig, UploadType};
 use crate::error::{CliError, ExitCode};
@@ -30,6 +33,7 @@ pub(crate) struct Request {
     choice: VersionChoice,
     carry: Carry,
     policy: ConflictPolicy,
+    on_broken_signature: OnBrokenSignature,
     resolver: Resolver,
     /// What the configuration says where the command line does not.
     defaults: TransferConfig,
@@ -101,11 +105,13 @@ impl Request {
         let config = ui.config()?;
         let defaults = config.transfer()?;
         check(&carry, &defaults)?;
+        carry_verify::check_args(&carry)?;
         Ok(Self {
             from,
             targets,
             choice,
             policy: policy(options),
+            on_broken_signature: on_broken_signature(options),
             resolver: config.resolver(&carry.lookup)?,
             defaults,
             carry,
@@ -123,14 +129,20 @@ impl Request {
         &self,
         session: &Arc<Session>,
         types: &StepTypes,
+        ui: &Ui,
     ) -> Result<Generated, CliError> {
         let roots = self.roots(session).await?;
+        let named: BTreeSet<_> = roots.iter().map(key).collect();
         let closure = if self.is_recursive() {
             let options = DigestOptions::default();
             Closure::read_all(session, roots, &self.resolver, options).await?
         } else {
             Closure::of(roots)?
         };
+        if carry_verify::is_asked(&self.carry) {
+            let verifier = Verifier::new(&self.carry, session, &self.resolver, ui)?;
+            ui.note(&verifier.verify(closure.members(), &named).await?);
+        }
         let versions = closure.into_members().into_iter();
         let versions = versions.map(|member| member.version).collect();
         Ok(generate(versions, &self.options()?, types)?)
@@ -166,14 +178,8 @@ impl Request {
             }
         }
         // Named twice, carried once.
-        let mut seen = std::collections::BTreeSet::new();
-        roots.retain(|version| {
-            let descriptor = &version.descriptor;
-            seen.insert((
-                descriptor.name().to_owned(),
-                descriptor.version().to_owned(),
-            ))
-        });
+        let mut seen = BTreeSet::new();
+        roots.retain(|version| seen.insert(key(version)));
         Ok(roots)
     }
 
@@ -213,6 +219,7 @@ impl Request {
             keep,
             allow_external: carry.allow_external,
             conflict_policy: self.policy,
+            on_broken_signature: self.on_broken_signature,
         })
     }
 }
@@ -231,6 +238,8 @@ fn check_replay(places: &[String], is_selective: bool, carry: &Carry) -> Result<
         ("--type", carry.form.is_some()),
         ("--omit-access-types", !carry.omit_access_types.is_empty()),
         ("--lookup", !carry.lookup.is_empty()),
+        ("--verify", !carry.verify.is_empty()),
+        ("--verify-all", carry.verify_all),
         ("--to", !carry.to.is_empty()),
     ];
     let flag = flags.iter().find(|(_, is_given)| *is_given);
@@ -279,6 +288,48 @@ pub(crate) fn policy(options: &TransferOptions) -> ConflictPolicy {
         None if options.no_update => ConflictPolicy::Skip,
         None => ConflictPolicy::Update,
     }
+}
+
+pub(crate) fn on_broken_signature(options: &TransferOptions) -> OnBrokenSignature {
+    use crate::args::OnBrokenArg as Arg;
+    match options.on_broken_signature {
+        None | Some(Arg::Fail) => OnBrokenSignature::Fail,
+        Some(Arg::Keep) => OnBrokenSignature::Keep,
+        Some(Arg::Drop) => OnBrokenSignature::Drop,
+        Some(Arg::Resign) => OnBrokenSignature::Resign,
+    }
+}
+
+/// Gives a run what its steps need to know: what becomes of component versions that are there, and of signatures.
+pub(crate) fn provide(
+    session: &Session,
+    options: &TransferOptions,
+    ui: &Ui,
+) -> Result<(), CliError> {
+    session.provide(policy(options));
+    let policy = on_broken_signature(options);
+    let is_resigning = policy == OnBrokenSignature::Resign;
+    if is_resigning == options.private_key.is_empty() {
+        return Err(CliError::usage(match is_resigning {
+            true => "--on-broken-signature resign needs a key",
+            false => "--private-key is for --on-broken-signature resign",
+        })
+        .with_hint("write --on-broken-signature resign --private-key [NAME=]FILE"));
+    }
+    session.provide(BrokenSignatures {
+        policy,
+        keys: private_keys(&options.private_key, ui)?,
+    });
+    Ok(())
+}
+
+/// A component version's name and version.
+fn key(version: &ComponentVersion) -> (String, String) {
+    let descriptor = &version.descriptor;
+    (
+        descriptor.name().to_owned(),
+        descriptor.version().to_owned(),
+    )
 }
 
 fn repository(text: &str) -> Result<RepositorySpec, CliError> {

@@ -2,6 +2,7 @@
 //!
 //! *Invariant*: a key is read, used and forgotten; none is printed or written.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ocm_repository::credentials::{Consumers, Identity, Properties};
@@ -277,6 +278,22 @@ impl<'a> Keys<'a> {
         };
         Ok(Some((text, from.to_owned())))
     }
+}
+
+/// The private keys of `[NAME=]FILE` arguments, by the names of signatures.
+pub(crate) fn private_keys(
+    arguments: &[String],
+    ui: &Ui,
+) -> Result<BTreeMap<Option<String>, PrivateKey>, CliError> {
+    let mut keys = BTreeMap::new();
+    for (name, path) in arguments.iter().map(|it| named_file(it)) {
+        let text = read(&ui.environment.working_directory.join(&path))?;
+        let key = PrivateKey::from_pem(&text).map_err(|error| {
+            CliError::from(error.context(format!("key file {}", path.display())))
+        })?;
+        keys.insert(name, key);
+    }
+    Ok(keys)
 }
 
 fn missing(half: &str, name: &str, algorithm: SignatureAlgorithm) -> CliError {

@@ -12,6 +12,8 @@ use ocm_repository::{RunEnd, Session, WrittenArchive};
 use ocm_specs::diagnostic::Diagnostics;
 use ocm_specs::transfer::TransferSpec;
 use ocm_specs::yaml::{self, LoadOptions, Source};
+use ocm_transformers::component::Written;
+use ocm_transformers::generate::Statement;
 use ocm_transformers::storage::{Files, to_native};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +25,7 @@ use crate::commands::session::{self, SessionOptions};
 use crate::environment::host_alias;
 use crate::error::{CliError, ExitCode, code_of, general_hint};
 use crate::progress::{Progress, TICK};
-use crate::report::{Recorder, Report, step_names};
+use crate::report::{Recorder, Report, step_names, versions};
 use crate::ui::{Ui, write_file};
 use crate::{graph_output, units};
 
@@ -62,14 +64,16 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
             referrers,
         },
     )?;
-    session.provide(carry::policy(&options));
+    carry::provide(&session, &options, ui)?;
     let types = ocm_transformers::step_types();
+    let mut statement = None;
     let spec = match (&request, &source) {
         (Some(request), _) => {
-            let generated = request.generate(&session, &types).await?;
+            let generated = request.generate(&session, &types, ui).await?;
             for note in &generated.notes {
                 ui.note(&format!("note: {note}\n"));
             }
+            statement = Some(generated.statement);
             generated.spec
         }
         (None, Some(source)) => written(source, &types, &session, ui).await?,
@@ -80,7 +84,7 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
     if options.dry_run {
         return print_plan(&plan, options.output.unwrap_or(PlanFormat::Yaml), ui);
     }
-    let result = run(plan, &options, session, ui).await;
+    let result = run(plan, &options, session, statement, ui).await;
     for registry in serving {
         registry.stop().await;
     }
@@ -232,8 +236,10 @@ async fn run(
     plan: Plan,
     options: &TransferOptions,
     session: Arc<Session>,
+    statement: Option<Statement>,
     ui: &Ui,
 ) -> Result<(), CliError> {
+    let written = session.shared::<Written>();
     let names = step_names(&plan);
     let mut context = Context::new(session.limits().clone(), session.clone());
     context.files = Arc::new(Files(session.clone()));
@@ -262,7 +268,9 @@ async fn run(
     let (report, every) = {
         let (recorder, progress) = &mut *listener.lock().unwrap_or_else(PoisonError::into_inner);
         progress.end();
-        let report = std::mem::take(recorder).report(&names, &ended, started.elapsed());
+        let mut report = std::mem::take(recorder).report(&names, &ended, started.elapsed());
+        report.component_versions = versions(&written);
+        report.completeness = statement.filter(|_| ended.result.status == Status::Succeeded);
         (report, !progress.told_each())
     };
     tell(&report, every, options, session.limits().disk(), ui)?;

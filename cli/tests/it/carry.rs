@@ -49,7 +49,7 @@ async fn there_and_back_gives_the_same_bytes() {
             transfer(&place, &["cv", "--recursive", &back, "./back"])
                 .await
                 .ok();
-            assert_eq!(tree(&place.path("source")), tree(&place.path("back")));
+            assert!(tree(&place.path("source")) == tree(&place.path("back")));
         }
     }
 }
@@ -67,9 +67,9 @@ async fn without_recursion_only_what_is_named_is_carried() {
     // All versions where none is named, everything where an archive is.
     let all = ROOT.trim_end_matches(":1.0.0");
     transfer(&place, &["cv", all, "./all"]).await.ok();
-    assert_eq!(tree(&place.path("one")), tree(&place.path("all")));
+    assert!(tree(&place.path("one")) == tree(&place.path("all")));
     transfer(&place, &["ctf", "./source", "./whole"]).await.ok();
-    assert_eq!(tree(&place.path("source")), tree(&place.path("whole")));
+    assert!(tree(&place.path("source")) == tree(&place.path("whole")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +113,7 @@ async fn the_printed_plan_does_what_the_command_does() {
         }
         if direct.path("second").exists() {
             let (left, right) = (direct.path("second"), replay.path("second"));
-            assert_eq!(tree(&left), tree(&right));
+            assert!(tree(&left) == tree(&right));
         }
     }
 }

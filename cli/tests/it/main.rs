@@ -7,6 +7,7 @@ mod add_inputs;
 mod bad_input;
 mod bad_registries;
 mod carry;
+mod carry_trust;
 mod configuration;
 mod design;
 mod dry_run;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::place::{Peer, Place, Ran};
 
 /// Is `openssl` there? A test that can't do without says so and ends.
-fn has_openssl() -> bool {
+pub(crate) fn has_openssl() -> bool {
     let found = Command::new("openssl").arg("version").output();
     if found.is_ok_and(|it| it.status.success()) {
         return true;
@@ -41,7 +41,7 @@ fn openssl(place: &Place, line: &str) -> String {
 }
 
 /// A folder with keys: `NAME.pem` and `NAME.pub` for each name.
-fn with_keys(names: &[&str]) -> Place {
+pub(crate) fn with_keys(names: &[&str]) -> Place {
     let place = Place::new();
     for name in names {
         openssl(
@@ -56,10 +56,10 @@ fn with_keys(names: &[&str]) -> Place {
     place
 }
 
-const APP: &str = "./ctf//acme.org/app:1.0.0";
-const DEP: &str = "./ctf//acme.org/dep:0.1.0";
+pub(crate) const APP: &str = "./ctf//acme.org/app:1.0.0";
+pub(crate) const DEP: &str = "./ctf//acme.org/dep:0.1.0";
 
-fn descriptor(name: &str, version: &str, references: Value) -> Value {
+pub(crate) fn descriptor(name: &str, version: &str, references: Value) -> Value {
     json!({
         "meta": {"schemaVersion": "v2"},
         "future": {"kept": [null]},
@@ -72,12 +72,12 @@ fn descriptor(name: &str, version: &str, references: Value) -> Value {
     })
 }
 
-fn reference() -> Value {
+pub(crate) fn reference() -> Value {
     json!([{"name": "dep", "componentName": "acme.org/dep", "version": "0.1.0"}])
 }
 
 /// Stores a component version with its one resource, whose content is `content`.
-async fn store(place: &Place, repository: &str, mut document: Value, content: &str) {
+pub(crate) async fn store(place: &Place, repository: &str, mut document: Value, content: &str) {
     let spec: RepositorySpec = repository.parse().unwrap();
     let repository = place.session().repository(&spec, true).await.unwrap();
     let name = document["component"]["name"].as_str().unwrap().to_owned();
@@ -99,7 +99,7 @@ fn repository_text(spec: &RepositorySpec) -> String {
 }
 
 /// Stores a descriptor whose content is there.
-async fn put(place: &Place, repository: &str, document: Value) {
+pub(crate) async fn put(place: &Place, repository: &str, document: Value) {
     let spec: RepositorySpec = repository.parse().unwrap();
     let repository = place.session().repository(&spec, true).await.unwrap();
     let descriptor = ComponentDescriptor::from_value(document).unwrap();
@@ -110,7 +110,7 @@ async fn put(place: &Place, repository: &str, document: Value) {
     prepared.publish().await.unwrap();
 }
 
-async fn stored(place: &Place, reference: &str) -> Value {
+pub(crate) async fn stored(place: &Place, reference: &str) -> Value {
     let ran = place
         .run(&["get", "cv", "-o", "json", reference])
         .await
@@ -118,7 +118,7 @@ async fn stored(place: &Place, reference: &str) -> Value {
     ran.json()[0].clone()
 }
 
-async fn run(place: &Place, line: &str) -> Ran {
+pub(crate) async fn run(place: &Place, line: &str) -> Ran {
     let arguments: Vec<&str> = line.split_whitespace().collect();
     place.run(&arguments).await
 }

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ocm_content::{ContentStore, Copier, Limits};
+use ocm_content::{Content, ContentStore, Copier, Limits, RawManifest};
 use ocm_specs::descriptor::{ComponentDescriptor, Encoded};
 use ocm_specs::json::to_sorted;
+use ocm_specs::oci::Descriptor;
 use ocm_specs::{Digest, descriptor::Encoding};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -16,6 +17,9 @@ use super::read::Parts;
 
 /// Bytes of descriptors after which component versions that were read are forgotten, and read anew: 16 MiB.
 const VERSIONS_LIMIT: usize = 16 << 20;
+
+/// Bytes of root manifests after which they are forgotten but for their digests, and read anew by these: 16 MiB.
+const ROOTS_LIMIT: usize = 16 << 20;
 
 /// Most bytes of descriptors that are kept as they were read: 64 MiB.
 const ORIGINALS_LIMIT: usize = 64 << 20;
@@ -38,6 +42,27 @@ struct State {
     /// By the store's location and the digest of the root.
     versions: BTreeMap<(String, Digest), Arc<OnceCell<Arc<Parts>>>>,
     version_bytes: usize,
+    /// What the tags of component versions named when they were read first, by the store's location and the tag.
+    roots: BTreeMap<(String, String), (Digest, Option<RawManifest>)>,
+    root_bytes: usize,
+    /// What tags of a target name, where that was looked up before the component version is written.
+    tagged: BTreeMap<(String, String), Tagged>,
+    /// Content that is to be brought to a store only when it turns out to be missed there.
+    pending: BTreeMap<(String, Digest), Content>,
+    /// Signed descriptors that were read, by component and version.
+    signed: BTreeMap<(String, String), Vec<ComponentDescriptor>>,
+    signed_bytes: usize,
+}
+
+/// What a tag names, or where it is put by the first to ask.
+pub(super) type Tagged = Arc<OnceCell<Option<Descriptor>>>;
+
+/// What is known about the root manifest behind a tag.
+pub(super) enum KnownRoot {
+    /// The manifest.
+    Manifest(RawManifest),
+    /// Its digest.
+    Digest(Digest),
 }
 
 impl Known {
@@ -120,6 +145,18 @@ impl Known {
             && *original.bytes == *sorted.as_bytes();
         let kept = (!is_sorted).then(|| original.clone());
         let mut state = self.lock();
+        let signed = descriptor.signatures().next().is_some();
+        if signed && state.signed_bytes + sorted.len() <= ORIGINALS_LIMIT {
+            state.signed_bytes += sorted.len();
+            let key = (
+                descriptor.name().to_owned(),
+                descriptor.version().to_owned(),
+            );
+            let known = state.signed.entry(key).or_default();
+            if !known.contains(descriptor) {
+                known.push(descriptor.clone());
+            }
+        }
         let bytes = kept.as_ref().map_or(0, |kept| kept.bytes.len());
         if state.original_bytes + bytes <= ORIGINALS_LIMIT {
             let before = state
@@ -139,6 +176,74 @@ impl Known {
             Some(kept) => ComponentDescriptor::decode(&kept.media_type, kept.bytes).ok(),
             None => ComponentDescriptor::from_value(document.clone()).ok(),
         }
+    }
+
+    /// The signed descriptors of a component version that were read in this run, wherever.
+    pub fn signed(&self, component: &str, version: &str) -> Vec<ComponentDescriptor> {
+        let key = (component.to_owned(), version.to_owned());
+        self.lock().signed.get(&key).cloned().unwrap_or_default()
+    }
+
+    /// What a tag named when it was read first: one run sees one state of a component version, the one it has verified.
+    pub(super) fn root(&self, store: &dyn ContentStore, tag: &str) -> Option<KnownRoot> {
+        let key = (store.location(), tag.to_owned());
+        let (digest, manifest) = self.lock().roots.get(&key).cloned()?;
+        Some(manifest.map_or(KnownRoot::Digest(digest), KnownRoot::Manifest))
+    }
+
+    /// A tag was read.
+    pub(super) fn note_root(&self, store: &dyn ContentStore, tag: &str, root: &RawManifest) {
+        let mut state = self.lock();
+        state.root_bytes += root.bytes.len();
+        if state.root_bytes > ROOTS_LIMIT {
+            state
+                .roots
+                .values_mut()
+                .for_each(|(_, manifest)| *manifest = None);
+            state.root_bytes = root.bytes.len();
+        }
+        state.roots.insert(
+            (store.location(), tag.to_owned()),
+            (root.digest.clone(), Some(root.clone())),
+        );
+    }
+
+    /// A tag was written, or is not what it was.
+    pub(super) fn forget_root(&self, store: &dyn ContentStore, tag: &str) {
+        let key = (store.location(), tag.to_owned());
+        self.lock().roots.remove(&key);
+    }
+
+    /// What a tag of a target names, where that was looked up already. It is forgotten with that.
+    pub(super) fn take_tagged(
+        &self,
+        store: &dyn ContentStore,
+        tag: &str,
+    ) -> Option<Option<Descriptor>> {
+        let key = (store.location(), tag.to_owned());
+        self.lock().tagged.remove(&key)?.get().cloned()
+    }
+
+    /// Where it is kept what a tag of a target names: many steps ask before the component version is written.
+    pub(super) fn tagged(&self, store: &dyn ContentStore, tag: &str) -> Tagged {
+        let key = (store.location(), tag.to_owned());
+        self.lock().tagged.entry(key).or_default().clone()
+    }
+
+    /// Content that goes to `store` if it is missed there.
+    pub(super) fn defer(&self, store: &dyn ContentStore, digest: &Digest, content: Content) {
+        let key = (store.location(), digest.clone());
+        self.lock().pending.insert(key, content);
+    }
+
+    /// Content that was deferred; nobody else gets it.
+    pub(super) fn take_deferred(
+        &self,
+        store: &dyn ContentStore,
+        digest: &Digest,
+    ) -> Option<Content> {
+        let key = (store.location(), digest.clone());
+        self.lock().pending.remove(&key)
     }
 
     /// Gives a descriptor that passed through the run as JSON the bytes back that it was read from.

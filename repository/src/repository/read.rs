@@ -11,6 +11,7 @@ use ocm_specs::media_type::{OCTET_STREAM, is_index};
 use ocm_specs::names::is_version;
 use ocm_specs::oci::{Descriptor, Manifest};
 
+use super::known::KnownRoot;
 use super::layout::{
     ComponentConfig, DESCRIPTOR_MARK, FILE_NAME, annotated_version, digests_of, is_component_config,
 };
@@ -51,7 +52,7 @@ impl Repository {
     pub async fn get(&self, component: &str, version: &str) -> Result<ComponentVersion> {
         let found = async {
             let store = self.store(component)?;
-            let root = store.manifest(&tag_of(version)).await?;
+            let root = self.root(&store, version).await?;
             self.open(store, component, version, root).await
         };
         found
@@ -100,7 +101,7 @@ impl Repository {
     pub async fn find(&self, component: &str, version: &str) -> Result<Option<ComponentVersion>> {
         let found = async {
             let store = self.store(component)?;
-            let root = match store.manifest(&tag_of(version)).await {
+            let root = match self.root(&store, version).await {
                 Ok(root) => root,
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
@@ -110,6 +111,21 @@ impl Repository {
         found
             .await
             .map_err(|error| self.blame(component, version, error))
+    }
+
+    /// The root manifest of a version: what its tag names, and named before in this run. A tag that moves meanwhile makes no
+    /// difference, so that what a run copies is what it looked at.
+    async fn root(&self, store: &Arc<dyn ContentStore>, version: &str) -> Result<RawManifest> {
+        let known = &self.0.known;
+        let tag = tag_of(version);
+        let reference = match known.root(store.as_ref(), &tag) {
+            Some(KnownRoot::Manifest(root)) => return Ok(root),
+            Some(KnownRoot::Digest(digest)) => digest.to_string(),
+            None => tag.clone(),
+        };
+        let root = store.manifest(&reference).await?;
+        known.note_root(store.as_ref(), &tag, &root);
+        Ok(root)
     }
 
     /// Takes a root manifest apart and reads the descriptor.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use ocm_content::{Blob, Content, ContentStore, Error, ErrorKind, Limits, RawManifest, Result};
+use ocm_content::{
+    Blob, Content, ContentStore, Error, ErrorKind, Limits, Meter, RawManifest, Result,
+};
 use ocm_specs::access::{Access, AccessType, local_blob};
 use ocm_specs::descriptor::{
     ComponentDescriptor, DigestSpec, Element, ElementKind, updated_digest,
@@ -130,6 +132,112 @@ impl Repository {
         })
     }
 
+    /// As [`Self::prepare_local_blob`], for content of `version` that may well be here: where that version is here already,
+    /// the element is told without I/O and the content moves only if [`Self::prepare_version`] turns out to miss it. So a
+    /// copy that was made before costs one request.
+    ///
+    /// # Errors
+    /// Those of [`Self::prepare_local_blob`].
+    pub async fn carry_local_blob(
+        &self,
+        component: &str,
+        version: &str,
+        kind: ElementKind,
+        element: &Value,
+        content: &Content,
+    ) -> Result<Value> {
+        let deferred = self.defer(component, version, kind, element, content).await;
+        match deferred {
+            Ok(Some(element)) => Ok(element),
+            Ok(None) => {
+                self.prepare_local_blob(component, kind, element, content)
+                    .await
+            }
+            Err(error) => Err(self.blame(component, version, error)),
+        }
+    }
+
+    /// The element that storing the content will give, and the content kept for later; `None` where it has to be stored now.
+    async fn defer(
+        &self,
+        component: &str,
+        version: &str,
+        kind: ElementKind,
+        element: &Value,
+        content: &Content,
+    ) -> Result<Option<Value>> {
+        let known = &self.0.known;
+        let link = match content {
+            Content::Blob(blob) => blob.descriptor(),
+            Content::Artifact(artifact) => artifact.root().cloned(),
+        };
+        // A manifest without its parts is refused where it is stored.
+        let is_bare = matches!(content, Content::Blob(_));
+        let view = Element::new(kind, element, "");
+        let is_refused =
+            |link: &Descriptor| is_bare && is_manifest(layer_media_type(&view, &link.media_type));
+        let Some((link, told)) = link.filter(|link| !is_refused(link)).and_then(|link| {
+            let told = predict_local_blob(kind, element, &link)?;
+            Some((link, told))
+        }) else {
+            return Ok(None);
+        };
+        let store = self.store(component)?;
+        let tag = tag_of(version);
+        let tagged = known.tagged(store.as_ref(), &tag);
+        let tagged = tagged
+            .get_or_try_init(|| resolve(store.as_ref(), &tag))
+            .await?;
+        if tagged.is_none() {
+            return Ok(None);
+        }
+        // What refers to an artifact may be more than it was, which the component version does not tell.
+        let is_settled = match content {
+            Content::Blob(_) => true,
+            Content::Artifact(artifact) => !known.copier().has_referrers(artifact).await?,
+        };
+        if !is_settled {
+            return Ok(None);
+        }
+        known.note_size(&link.digest, link.size);
+        known.defer(store.as_ref(), &link.digest, content.clone());
+        Ok(Some(told))
+    }
+
+    /// Brings content that was deferred; tells whether there was some.
+    async fn store_deferred(
+        &self,
+        store: &Arc<dyn ContentStore>,
+        content: &LocalContent,
+    ) -> Result<bool> {
+        let known = &self.0.known;
+        let Some(deferred) = known.take_deferred(store.as_ref(), &content.digest) else {
+            return Ok(false);
+        };
+        let size = match &deferred {
+            Content::Blob(blob) => known.copier().push(blob, store).await?.descriptor.size,
+            Content::Artifact(artifact) => {
+                let (root, warnings) = known.copier().copy(artifact, store, None).await?;
+                for warning in warnings {
+                    tracing::warn!(element = content.named(), "{warning}");
+                }
+                root.size
+            }
+        };
+        known.note_present(store.as_ref(), &content.digest, size);
+        Ok(true)
+    }
+
+    /// Content that was deferred is here already.
+    fn settle_deferred(&self, store: &Arc<dyn ContentStore>, contents: &[LocalContent]) {
+        for content in contents {
+            let deferred = self.0.known.take_deferred(store.as_ref(), &content.digest);
+            if deferred.is_some() {
+                Meter::with(Meter::skipped);
+            }
+        }
+    }
+
     async fn store_blob(
         &self,
         store: &Arc<dyn ContentStore>,
@@ -219,12 +327,16 @@ impl Repository {
             parts,
         };
         let layout = Layout::new(&descriptor, &contents, |digest| known.size(digest));
-        let tagged = resolve(store.as_ref(), &tag).await?;
+        let tagged = match known.take_tagged(store.as_ref(), &tag) {
+            Some(tagged) => tagged,
+            None => resolve(store.as_ref(), &tag).await?,
+        };
         // The usual second run ends here, after one request.
         if let (Some(layout), Some(tagged)) = (&layout, &tagged)
             && layout.root().digest == tagged.digest
             && existing != Existing::Enforce
         {
+            self.settle_deferred(&store, &contents);
             let root = layout.root().clone();
             return Ok(prepared(root, VersionOutcome::Present, None));
         }
@@ -234,6 +346,7 @@ impl Repository {
                 let root = store.manifest(&tag).await?;
                 match self.compare(&store, &descriptor, &root, existing).await? {
                     outcome @ (VersionOutcome::Present | VersionOutcome::Kept) => {
+                        self.settle_deferred(&store, &contents);
                         return Ok(prepared(root, outcome, None));
                     }
                     outcome => outcome,
@@ -301,7 +414,12 @@ impl Repository {
         stream::iter(contents)
             .map(Ok)
             .try_for_each_concurrent(CONCURRENCY, |content| async move {
-                if known.is_present(store.as_ref(), &content.digest) {
+                let is_here = known.is_present(store.as_ref(), &content.digest)
+                    || self
+                        .store_deferred(store, content)
+                        .await
+                        .map_err(|error| error.context(content.named()))?;
+                if is_here {
                     return Ok(());
                 }
                 let size = self
@@ -385,6 +503,10 @@ impl PreparedVersion {
     async fn publish_unnamed(&self) -> Result<Published> {
         if let Some(parts) = &self.parts {
             let tag = tag_of(&self.version);
+            self.repository
+                .0
+                .known
+                .forget_root(self.store.as_ref(), &tag);
             let put = self.store.put_manifest(&self.root, Some(&tag)).await;
             match put {
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {

@@ -20,6 +20,7 @@ use ocm_specs::descriptor::ElementKind;
 use ocm_specs::transfer::TransferSpec;
 
 use crate::component::ConflictPolicy;
+use crate::signing::OnBrokenSignature;
 
 pub(crate) use self::route::{hinted_name, image_below};
 pub use self::statement::{Outside, Statement};
@@ -68,6 +69,8 @@ pub struct Options {
     /// What becomes of component versions that are at a target already. Part of the spec unless it is the default, since
     /// the reference does not know the field.
     pub conflict_policy: ConflictPolicy,
+    /// What becomes of signatures that do not survive; part of the spec as the conflict policy is.
+    pub on_broken_signature: OnBrokenSignature,
 }
 
 /// A generated spec and what is to be said about it.

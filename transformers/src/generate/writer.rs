@@ -21,6 +21,7 @@ use super::statement::{Outside, Statement};
 use super::{Copy, Generated, Options, UploadAs, named};
 use crate::component::ConflictPolicy;
 use crate::inert;
+use crate::signing::OnBrokenSignature;
 
 /// Writes a spec.
 pub(super) struct Writer<'o> {
@@ -202,14 +203,17 @@ impl<'o> Writer<'o> {
             let document = current.version.descriptor.document();
             composed(document, &current.base, &resources, &sources)
         };
-        let policy = Some(options.conflict_policy).filter(|it| *it != ConflictPolicy::default());
-        let policy = policy
-            .and_then(|it| serde_json::to_value(it).ok())
-            .map(|it| ("conflictPolicy", data(&it)));
-        let spec = map(policy.into_iter().chain([
+        let mut spec = vec![
             ("descriptor", descriptor),
             ("repository", repository(target, true)),
-        ]));
+        ];
+        if options.conflict_policy != ConflictPolicy::default() {
+            spec.insert(0, ("conflictPolicy", word(&options.conflict_policy)));
+        }
+        if options.on_broken_signature != OnBrokenSignature::default() {
+            spec.push(("onBrokenSignature", word(&options.on_broken_signature)));
+        }
+        let spec = map(spec);
         let mut upload = step(
             &self.ids.step(&base, "Upload", "", &current.name),
             &format!("{}AddComponentVersion/v1alpha1", prefix(target)),
@@ -521,6 +525,11 @@ fn step_type(way: Fetch, current: &Current, item: &Item) -> String {
         (_, Fetch::Other) => "GetResource".to_owned(),
     };
     name + "/v1alpha1"
+}
+
+/// A choice as specs spell it.
+fn word(choice: &impl serde::Serialize) -> Node {
+    data(&serde_json::to_value(choice).unwrap_or_default())
 }
 
 /// What step types for a kind of repository are called after.

@@ -3,6 +3,7 @@
 //! *Invariant*: what is signed is a digest of the descriptor as it is stored; nothing in it is changed but what signing
 //! adds, and what could not be checked is said.
 
+pub(crate) mod broken;
 mod certificate;
 mod closure;
 mod content;
@@ -12,6 +13,7 @@ mod signature;
 pub mod steps;
 mod unambiguous;
 
+pub use broken::{BrokenSignatures, OnBrokenSignature};
 pub use closure::{Closure, DigestOptions, Member};
 pub use content::{ContentCheck, ContentState, check_content};
 pub use rsa::{PrivateKey, PublicKey, PublicMaterial, SignatureAlgorithm};
