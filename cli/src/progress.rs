@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ocm_engine::Event;
 
 use crate::report::StepName;
+use crate::ui::shown;
 use crate::units;
 
 /// How often a redrawing display changes.
@@ -95,7 +96,9 @@ impl Progress {
 fn show_line(event: &Event) {
     match event {
         Event::Started { step } => eprintln!("started  {step}"),
-        Event::Warning { step, message } => eprintln!("warning  {step}: {message}"),
+        Event::Warning { step, message } => {
+            eprintln!("{}", shown(&format!("warning  {step}: {message}")));
+        }
         Event::Finished {
             step,
             metered,
@@ -122,7 +125,8 @@ impl Redraw {
             Event::Started { .. } => self.start(step),
             Event::Bytes { done, total, .. } => self.bytes(&step, *done, *total),
             Event::Warning { message, .. } => {
-                let _ = self.bars.println(format!("warning {step}: {message}"));
+                let text = shown(&format!("warning {step}: {message}"));
+                let _ = self.bars.println(text);
             }
             Event::Prepared { .. } => {}
             Event::Finished { metered, .. } => {

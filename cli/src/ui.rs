@@ -67,7 +67,7 @@ impl Ui {
     /// Tells people something they did not ask for, unless they asked for quiet.
     pub(crate) fn note(&self, text: &str) {
         if !self.global.quiet {
-            self.stderr(text);
+            self.stderr(&shown(text));
         }
     }
 
@@ -80,13 +80,51 @@ impl Ui {
         } else {
             ("", "")
         };
-        self.stderr(&format!("{start}error:{end} {error}\n"));
+        let text = shown(&error.to_string());
+        self.stderr(&format!("{start}error:{end} {text}\n"));
     }
 
     fn stderr(&self, text: &str) {
         // Nobody is left to be told when this fails.
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
+}
+
+/// Characters of a line that are shown at most, and lines.
+const LINE: usize = 2_000;
+const LINES: usize = 1_000;
+
+/// Text as it may go to a terminal: documents and registries say what is in it. What the terminal would obey is escaped, what
+/// is far too long is cut.
+pub(crate) fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(1 << 16));
+    for (count, line) in text.split_inclusive('\n').enumerate() {
+        if count == LINES {
+            let more = text.lines().count() - LINES;
+            out.push_str(&format!("… and {more} more lines\n"));
+            break;
+        }
+        for (at, character) in line.chars().enumerate() {
+            if at == LINE {
+                out.push('…');
+                out.extend(line.ends_with('\n').then_some('\n'));
+                break;
+            }
+            match character {
+                '\n' | '\t' => out.push(character),
+                _ if character.is_control() || is_turning(character) => {
+                    out.extend(character.escape_unicode());
+                }
+                _ => out.push(character),
+            }
+        }
+    }
+    out
+}
+
+/// Characters that change the order of what is shown after them.
+fn is_turning(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn start_log(global: &Global, environment: &Environment) {
@@ -117,4 +155,24 @@ fn start_log(global: &Global, environment: &Environment) {
 pub(crate) fn write_file(disk: &Disk, path: &Path, text: &str) -> Result<(), CliError> {
     let written = disk.replace(path, text.as_bytes());
     written.map_err(|error| CliError::file("write", path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_shown_is_obeyed_by_a_terminal() {
+        for (text, expected) in [
+            ("plain ä\n\ttext\n", "plain ä\n\ttext\n"),
+            ("a\u{1b}[31mb\r", "a\\u{1b}[31mb\\u{d}"),
+            ("a\u{202e}b\u{9b}", "a\\u{202e}b\\u{9b}"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+        let long = format!("{}\nend", "x".repeat(LINE + 1));
+        assert_eq!(shown(&long), format!("{}…\nend", "x".repeat(LINE)));
+        let lines = shown(&"x\n".repeat(LINES + 7));
+        assert!(lines.ends_with("x\n… and 7 more lines\n"), "{lines}");
+    }
 }

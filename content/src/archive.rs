@@ -36,6 +36,9 @@ pub const ENTRIES_LIMIT: usize = 100_000;
 /// Most bytes of an archive, uncompressed: 1 TiB. What is spooled is bounded by the run's budget besides.
 pub const UNPACKED_LIMIT: u64 = 1 << 40;
 
+/// Most bytes of entries without meaning that are decompressed just to get past them: 1 GiB.
+const IGNORED_LIMIT: u64 = 1 << 30;
+
 const INDEX: &str = "index.json";
 const LAYOUT: &str = "oci-layout";
 /// The index of an artifact set in its own form; the second name is the one in the OCM specification's text.
@@ -159,7 +162,7 @@ async fn scan(
 ) -> Result<(BTreeMap<String, (u64, u64)>, Option<Spool>)> {
     let mut files = BTreeMap::new();
     let mut reader = TarReader::new();
-    let (mut seen, mut entries, mut keep) = (0_u64, 0_usize, false);
+    let (mut seen, mut ignored, mut entries, mut keep) = (0_u64, 0_u64, 0_usize, false);
     while let Some(chunk) = input.next().await {
         let chunk = chunk?;
         seen += chunk.len() as u64;
@@ -188,6 +191,12 @@ async fn scan(
                     }
                 }
                 TarEvent::Data(data) => {
+                    ignored += if keep { 0 } else { data.len() as u64 };
+                    if ignored > IGNORED_LIMIT {
+                        return Err(Error::limit(format!(
+                            "archive has more than {IGNORED_LIMIT} bytes that are no part of it"
+                        )));
+                    }
                     if let Some(spool) = spool.as_mut().filter(|_| keep) {
                         spool.write(data).await?;
                     }
@@ -457,15 +466,13 @@ impl ContentStore for ArchiveStore {
         let blob = Blob::new(media_type::OCTET_STREAM, source.clone())
             .expect_content(digest.clone(), *size);
         let bytes = blob.read(MANIFEST_LIMIT).await?;
-        let media_type = match self.links.get(&digest) {
-            Some(link) => link.media_type.clone(),
-            None => guess_media_type(&digest, &bytes)?,
-        };
-        Ok(RawManifest {
-            media_type,
+        let link = self.links.get(&digest);
+        let raw = RawManifest {
+            media_type: String::new(),
             digest,
             bytes,
-        })
+        };
+        raw.identified(link.map(|link| link.media_type.as_str()))
     }
 
     async fn put_manifest(&self, _manifest: &RawManifest, _tag: Option<&str>) -> Result<()> {
@@ -484,17 +491,6 @@ impl ContentStore for ArchiveStore {
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         Ok(self.referrers.get(subject).cloned().unwrap_or_default())
     }
-}
-
-/// What a manifest that no link describes says about itself, or looks like.
-fn guess_media_type(digest: &Digest, bytes: &[u8]) -> Result<String> {
-    let manifest = Manifest::parse(bytes)
-        .map_err(|error| Error::invalid(format!("manifest {digest}: {error}")))?;
-    let shape = match manifest.manifests {
-        Some(_) => media_type::OCI_INDEX,
-        None => media_type::OCI_MANIFEST,
-    };
-    Ok(manifest.media_type.unwrap_or_else(|| shape.to_owned()))
 }
 
 #[derive(Debug)]

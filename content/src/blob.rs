@@ -199,14 +199,14 @@ impl Blob {
     /// [`ErrorKind::Limit`] when there is more, besides what reading gives.
     pub async fn read(&self, limit: u64) -> Result<Bytes> {
         if self.size.is_some_and(|size| size > limit) {
-            return Err(self.blame(too_large(limit)));
+            return Err(self.blame(self.too_large(limit)));
         }
         let mut stream = self.open().await?;
         let mut all = BytesMut::new();
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
             if (all.len() + chunk.len()) as u64 > limit {
-                return Err(self.blame(too_large(limit)));
+                return Err(self.blame(self.too_large(limit)));
             }
             all.extend_from_slice(&chunk);
         }
@@ -219,12 +219,21 @@ impl Blob {
             None => error,
         }
     }
+
+    fn too_large(&self, limit: u64) -> Error {
+        let what = named(self.digest.as_ref());
+        Error::limit(format!(
+            "{what} is larger than the {limit} bytes that are read at once here"
+        ))
+    }
 }
 
-fn too_large(limit: u64) -> Error {
-    Error::limit(format!(
-        "content is larger than the {limit} bytes that are read at once here"
-    ))
+/// What content is called in an error.
+fn named(digest: Option<&Digest>) -> String {
+    digest.map_or_else(
+        || "content".to_owned(),
+        |digest| format!("content {digest}"),
+    )
 }
 
 #[derive(Debug)]
@@ -263,7 +272,8 @@ impl Verified {
     fn chunk(&mut self, chunk: Bytes) -> Result<Bytes> {
         self.seen += chunk.len() as u64;
         if let Some(size) = self.size.filter(|size| self.seen > *size) {
-            return Err(self.lie(format!("content is longer than the {size} bytes announced")));
+            let what = named(self.digest.as_ref());
+            return Err(self.lie(format!("{what} is longer than the {size} bytes announced")));
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&chunk);
@@ -276,7 +286,8 @@ impl Verified {
 
     fn end(&mut self) -> Result<()> {
         if let Some(size) = self.size.filter(|size| self.seen < *size) {
-            return Err(self.lie(format!("content ended after {} of {size} bytes", self.seen)));
+            let what = named(self.digest.as_ref());
+            return Err(self.lie(format!("{what} ended after {} of {size} bytes", self.seen)));
         }
         let found = self.hasher.take().map(Hasher::finish);
         match (&self.digest, found) {
@@ -350,11 +361,8 @@ mod tests {
             ("right", None),
             ("wrong", Some("content has digest")),
             ("short", Some("content has digest")),
-            ("righ", Some("content ended after 4 of 5 bytes")),
-            (
-                "right!",
-                Some("content is longer than the 5 bytes announced"),
-            ),
+            ("righ", Some("ended after 4 of 5 bytes")),
+            ("right!", Some("is longer than the 5 bytes announced")),
         ] {
             let blob = Blob::new(
                 "text/plain",

@@ -1,5 +1,6 @@
 //! Anything addressable by digest: an OCI repository, a repository in a CTF, memory.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use ocm_specs::Digest;
+use ocm_specs::media_type::{OCI_INDEX, OCI_MANIFEST, is_manifest};
 use ocm_specs::oci::{Descriptor, Manifest};
 
 use crate::blob::Blob;
@@ -47,6 +49,81 @@ impl RawManifest {
             .clone()
             .unwrap_or_else(|| ocm_specs::media_type::OCI_MANIFEST.to_owned());
         Self::new(media_type, manifest.to_bytes())
+    }
+
+    /// Takes a document that came from elsewhere: finds out its media type from what is `announced` of it and what it says
+    /// itself. Two readers must not see two things in one document (OCI image spec, "Compatibility matrix").
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Mismatch`] when both contradict each other, [`crate::ErrorKind::Invalid`] for what is no manifest
+    /// or manifest and index in one or says two things of one digest, [`crate::ErrorKind::Unsupported`] for other schema versions and media types.
+    pub fn identified(mut self, announced: Option<&str>) -> Result<Self> {
+        let document = self.parse()?;
+        if document.schema_version != 2 {
+            return Err(Error::unsupported(format!(
+                "manifest {}: its schema version is {}, and 2 is what can be read",
+                self.digest, document.schema_version
+            )));
+        }
+        if document.manifests.is_some() && (document.config.is_some() || document.layers.is_some())
+        {
+            return Err(Error::invalid(format!(
+                "manifest {} is manifest and index in one: it has both layers and manifests",
+                self.digest
+            )));
+        }
+        self.check_links(&document)?;
+        let shown = |text: &str| {
+            text.chars()
+                .take(100)
+                .flat_map(char::escape_debug)
+                .collect::<String>()
+        };
+        let announced = announced.filter(|announced| is_manifest(announced));
+        self.media_type = match (announced, document.media_type) {
+            (Some(announced), Some(inside)) if announced != inside => {
+                return Err(Error::mismatch(format!(
+                    "manifest {}: the place it came from calls it {announced}, the document itself {}",
+                    self.digest,
+                    shown(&inside)
+                )));
+            }
+            (Some(announced), _) => announced.to_owned(),
+            (None, Some(inside)) if is_manifest(&inside) => inside,
+            (None, Some(inside)) => {
+                return Err(Error::unsupported(format!(
+                    "manifest {}: its media type {} is none of a manifest",
+                    self.digest,
+                    shown(&inside)
+                )));
+            }
+            (None, None) if document.manifests.is_some() => OCI_INDEX.to_owned(),
+            (None, None) => OCI_MANIFEST.to_owned(),
+        };
+        Ok(self)
+    }
+
+    /// One digest has one size, and one media type where it is a manifest's.
+    fn check_links(&self, document: &Manifest) -> Result<()> {
+        let mut known: BTreeMap<&Digest, &Descriptor> = BTreeMap::new();
+        for link in document.children().chain(document.blobs()) {
+            let Some(other) = known.insert(&link.digest, link) else {
+                continue;
+            };
+            let manifest = link.is_manifest() || other.is_manifest();
+            if link.size != other.size || (manifest && link.media_type != other.media_type) {
+                return Err(Error::invalid(format!(
+                    "manifest {} says two things of {}: {} bytes of {} and {} bytes of {}",
+                    self.digest,
+                    link.digest,
+                    other.size,
+                    other.media_type.escape_debug(),
+                    link.size,
+                    link.media_type.escape_debug()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The link to it.

@@ -127,6 +127,11 @@ impl Graph {
     }
 }
 
+/// Longest step id, in bytes: room for what generators make of the names of components and resources.
+const ID_LIMIT: usize = 1_000;
+/// Steps of a circle that are named at its start, and at its end.
+const CIRCLE: usize = 8;
+
 /// How many unknown names get a suggestion: finding one looks at every step.
 pub(crate) const SUGGESTIONS: usize = 50;
 
@@ -195,7 +200,11 @@ impl<'s> Linker<'s> {
             .next()
             .is_some_and(|first| first.is_ascii_lowercase())
             && characters.all(|character| character.is_ascii_alphanumeric());
-        let finding = if !well_formed {
+        let finding = if id.text.len() > ID_LIMIT {
+            let message = format!("the id has {} bytes", id.text.len());
+            Diagnostic::error(id.span, message)
+                .with_hint(format!("an id has {ID_LIMIT} bytes at most"))
+        } else if !well_formed {
             Diagnostic::error(id.span, format!("`{}` is not a step id", id.text))
                 .with_hint("an id starts with a lower-case letter, followed by letters and digits")
         } else if RESERVED_IDS.contains(&id.text.as_str()) {
@@ -351,7 +360,7 @@ impl<'s> Linker<'s> {
             _ => (
                 format!(
                     "the steps depend on each other in a circle: {}",
-                    path.join(" -> ")
+                    shortened(&path)
                 ),
                 "an arrow points from a step to one that uses it; take one of the uses away",
             ),
@@ -364,6 +373,22 @@ impl<'s> Linker<'s> {
             .in_step(&*steps[*first].id)
             .with_hint(hint);
         self.findings.push(finding);
+    }
+}
+
+/// The steps of a circle; of a very long one its start and its end.
+fn shortened(path: &[&str]) -> String {
+    let (Some(start), Some(end)) = (path.first_chunk::<CIRCLE>(), path.last_chunk::<CIRCLE>())
+    else {
+        return path.join(" -> ");
+    };
+    match path.len().saturating_sub(2 * CIRCLE) {
+        0 | 1 => path.join(" -> "),
+        more => format!(
+            "{} -> … {more} more … -> {}",
+            start.join(" -> "),
+            end.join(" -> ")
+        ),
     }
 }
 

@@ -258,6 +258,9 @@ struct Planner<'p> {
     suggestions: Cell<usize>,
 }
 
+/// Findings after which nobody looks further.
+const FINDINGS: usize = 10_000;
+
 impl Planner<'_> {
     fn bind(&mut self) {
         let mut by_name: HashMap<&str, Option<Arc<Bound>>> = HashMap::new();
@@ -356,6 +359,9 @@ impl Planner<'_> {
                     .spec_validator
                     .validate_literals(&spec.spec, &step.document)
             });
+            if findings.len() >= FINDINGS {
+                break;
+            }
             // The schema repeats in its words what the type said in better ones, at the same place or around it.
             let is_new = |demand: &language::Diagnostic| {
                 !found.iter().any(|known| {

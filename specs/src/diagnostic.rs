@@ -133,15 +133,21 @@ impl Diagnostics {
     }
 }
 
+/// Findings that are shown; who has more of them will look again anyway.
+const SHOWN: usize = 100;
+
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, finding) in self.findings.iter().enumerate() {
+        for (index, finding) in self.findings.iter().take(SHOWN).enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
             f.write_str(&self.render(finding))?;
         }
-        Ok(())
+        match self.findings.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n… and {more} more findings"),
+        }
     }
 }
 
@@ -191,6 +197,16 @@ mod tests {
         ] {
             assert_eq!(did_you_mean(name, known), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_flood_of_findings_is_dammed() {
+        let source = Source::new("spec.yaml", "x".repeat(1000));
+        let finding = |start| Diagnostic::error(Span { start, end: start }, "wrong");
+        let all = Diagnostics::new(source, (0..250).map(finding).collect());
+        let shown = all.to_string();
+        assert_eq!(shown.lines().count(), SHOWN + 1);
+        assert!(shown.ends_with("… and 150 more findings"), "{shown}");
     }
 
     #[test]

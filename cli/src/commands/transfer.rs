@@ -108,44 +108,65 @@ fn check_report(full: &Path, path: &Path) -> Result<(), CliError> {
 }
 
 fn read_spec(path: &Path, ui: &Ui) -> Result<Arc<Source>, CliError> {
-    let mut text = String::new();
-    let (name, read) = if path == Path::new("-") {
-        (
-            "-".to_owned(),
-            std::io::stdin()
-                .lock()
-                .take(SPEC_LIMIT + 1)
-                .read_to_string(&mut text),
-        )
-    } else {
-        let full = ui.environment.working_directory.join(path);
-        if full.is_dir() {
-            let message = format!("{}: the spec is a folder", path.display());
-            return Err(CliError::new(ExitCode::Invalid, message).with_hint("name a file in it"));
-        }
-        let file = std::fs::File::open(&full).map_err(|error| {
-            CliError::file("read", path, &error)
-                .with_hint("relative paths start at the current folder; `-` is standard input")
-        })?;
-        (
-            path.display().to_string(),
-            file.take(SPEC_LIMIT + 1).read_to_string(&mut text),
-        )
+    if path == Path::new("-") {
+        let text = read_text("-", path, &mut std::io::stdin().lock())?;
+        return Ok(Source::new("-", text));
+    }
+    let name = path.display().to_string();
+    let full = ui.environment.working_directory.join(path);
+    if full.is_dir() {
+        let message = format!("{name}: the spec is a folder");
+        return Err(CliError::new(ExitCode::Invalid, message).with_hint("name a file in it"));
+    }
+    let file_error = |error: std::io::Error| {
+        CliError::file("read", path, &error)
+            .with_hint("relative paths start at the current folder; `-` is standard input")
     };
-    match read {
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            let message = format!("{name}:1:1: the spec is not UTF-8 text");
-            Err(CliError::new(ExitCode::Invalid, message).with_hint("save it as UTF-8"))
+    let mut file = std::fs::File::open(&full).map_err(file_error)?;
+    let size = file.metadata().map_err(file_error)?.len();
+    if size > SPEC_LIMIT {
+        return Err(too_large(&name));
+    }
+    let text = read_text(&name, path, &mut file)?;
+    Ok(Source::new(name, text))
+}
+
+fn too_large(name: &str) -> CliError {
+    let limit = units::size(SPEC_LIMIT);
+    let message = format!("{name}: the spec is larger than {limit}");
+    CliError::new(ExitCode::Invalid, message)
+}
+
+/// Reads text piece by piece: what is none is noticed before much of it is in memory.
+fn read_text(name: &str, path: &Path, from: &mut impl Read) -> Result<String, CliError> {
+    const PIECE: u64 = 1 << 20;
+    let no_text = |what: &str| {
+        let message = format!("{name}:1:1: the spec is not UTF-8 text{what}");
+        CliError::new(ExitCode::Invalid, message).with_hint("save it as UTF-8")
+    };
+    let (mut bytes, mut checked) = (Vec::new(), 0);
+    loop {
+        let piece = from.take(PIECE).read_to_end(&mut bytes);
+        let count = piece.map_err(|error| CliError::file("read", path, &error))?;
+        if bytes.len() as u64 > SPEC_LIMIT {
+            return Err(too_large(name));
         }
-        Err(error) => Err(CliError::file("read", path, &error)),
-        Ok(_) if text.len() as u64 > SPEC_LIMIT => {
-            let limit = units::size(SPEC_LIMIT);
-            Err(CliError::new(
-                ExitCode::Invalid,
-                format!("{name}: the spec is larger than {limit}"),
-            ))
+        let (good, cut) = match std::str::from_utf8(&bytes[checked..]) {
+            Ok(text) => (text.len(), false),
+            // A character may go on in the next piece.
+            Err(error) if error.error_len().is_none() => (error.valid_up_to(), true),
+            Err(_) => return Err(no_text("")),
+        };
+        if bytes[checked..checked + good].contains(&0) {
+            return Err(no_text(": it has a zero byte"));
         }
-        Ok(_) => Ok(Source::new(name, text)),
+        checked += good;
+        if count == 0 {
+            return match cut {
+                true => Err(no_text("")),
+                false => String::from_utf8(bytes).map_err(|_| no_text("")),
+            };
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::place::{Place, Ran, tree};
 pub(crate) const AT_ONCE: usize = 4;
 
 /// Reads and writes one component version with one local blob.
-const COPY: &str = "\
+pub(crate) const COPY: &str = "\
 transformations:
 - id: get
   type: CTFGetComponentVersion/v1alpha1
@@ -32,7 +32,7 @@ transformations:
 ";
 
 /// Makes what [`COPY`] reads.
-const MAKE: &str = "\
+pub(crate) const MAKE: &str = "\
 transformations:
 - id: add
   type: CTFAddLocalResource/v1alpha1
@@ -58,41 +58,41 @@ transformations:
         componentReferences: []
 ";
 
-const TRANSFER: &[&str] = &["transfer", "--transfer-spec", "spec.yaml"];
+pub(crate) const TRANSFER: &[&str] = &["transfer", "--transfer-spec", "spec.yaml"];
 
 /// What an index that is none says.
 const BROKEN: &str = "nonsense";
 
 /// One case.
-struct Row {
-    name: &'static str,
-    arguments: Vec<&'static str>,
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) arguments: Vec<&'static str>,
     /// Makes the input wrong; `source` and a good `spec.yaml` are there.
-    arrange: Box<dyn Fn(&Place) + Send + Sync>,
-    code: i32,
-    says: &'static [&'static str],
+    pub(crate) arrange: Box<dyn Fn(&Place) + Send + Sync>,
+    pub(crate) code: i32,
+    pub(crate) says: Vec<String>,
 }
 
-fn row(
-    name: &'static str,
+pub(crate) fn row(
+    name: impl Into<String>,
     code: i32,
-    says: &'static [&'static str],
+    says: &[&str],
     arrange: impl Fn(&Place) + Send + Sync + 'static,
 ) -> Row {
     Row {
-        name,
+        name: name.into(),
         arguments: TRANSFER.to_vec(),
         arrange: Box::new(arrange),
         code,
-        says,
+        says: says.iter().map(|part| (*part).to_owned()).collect(),
     }
 }
 
 /// A case in which the spec is wrong.
-fn spec(
-    name: &'static str,
+pub(crate) fn spec(
+    name: impl Into<String>,
     code: i32,
-    says: &'static [&'static str],
+    says: &[&str],
     text: impl Into<Vec<u8>>,
 ) -> Row {
     let text = text.into();
@@ -113,7 +113,7 @@ fn line(
 }
 
 /// Everything that is wrong with how a run told of an error.
-pub(crate) fn blunders(ran: &Ran, code: i32, says: &[&str]) -> Vec<String> {
+pub(crate) fn blunders(ran: &Ran, code: i32, says: &[impl AsRef<str>]) -> Vec<String> {
     let mut wrong = Vec::new();
     if ran.code != code {
         wrong.push(format!("exit code {} instead of {code}", ran.code));
@@ -123,7 +123,7 @@ pub(crate) fn blunders(ran: &Ran, code: i32, says: &[&str]) -> Vec<String> {
     if errors != usize::from(code != 0) {
         wrong.push(format!("{errors} errors are told"));
     }
-    for part in says {
+    for part in says.iter().map(AsRef::as_ref) {
         if !ran.stderr.contains(part) {
             wrong.push(format!("`{part}` is not said"));
         }
@@ -199,9 +199,9 @@ async fn check(rows: Vec<Row>) {
             place.put("broken.yaml", "a: [1\n");
             (row.arrange)(&place);
             let ran = place.run(&row.arguments).await;
-            let mut wrong = blunders(&ran, row.code, row.says);
+            let mut wrong = blunders(&ran, row.code, &row.says);
             wrong.extend(visible(&place.path("target"), row.code != 0));
-            complain(row.name, &wrong, &ran)
+            complain(&row.name, &wrong, &ran)
         })
         .buffer_unordered(AT_ONCE)
         .filter_map(std::future::ready)
@@ -223,7 +223,7 @@ pub(crate) fn complain(name: &str, wrong: &[String], ran: &Ran) -> Option<String
 }
 
 /// An archive with one component version.
-async fn source() -> tempfile::TempDir {
+pub(crate) async fn source() -> tempfile::TempDir {
     let place = Place::new();
     place.put("conf.txt", "level: info\n".repeat(20));
     place.put("spec.yaml", MAKE);
@@ -233,7 +233,7 @@ async fn source() -> tempfile::TempDir {
     folder
 }
 
-fn copy(from: impl AsRef<Path>, to: &Path) {
+pub(crate) fn copy(from: impl AsRef<Path>, to: &Path) {
     for (name, bytes) in tree(from.as_ref()) {
         let path = to.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -241,7 +241,7 @@ fn copy(from: impl AsRef<Path>, to: &Path) {
     }
 }
 
-fn transformation(step_type: &str, spec: &str) -> String {
+pub(crate) fn transformation(step_type: &str, spec: &str) -> String {
     format!("transformations:\n- {{id: a, type: {step_type}, spec: {spec}}}\n")
 }
 
@@ -576,7 +576,7 @@ async fn full_and_closed_disks() {
 }
 
 /// The file in `source/blobs` that holds the text.
-fn blob_with(place: &Place, text: &str) -> std::path::PathBuf {
+pub(crate) fn blob_with(place: &Place, text: &str) -> std::path::PathBuf {
     let blobs = place.path("source/blobs");
     let found = tree(&blobs).into_iter().find(|(_, bytes)| {
         bytes
@@ -586,19 +586,19 @@ fn blob_with(place: &Place, text: &str) -> std::path::PathBuf {
     blobs.join(found.expect("a blob with that text").0)
 }
 
-const CONF: &str = "level: info";
-const MANIFEST: &str = "\"layers\":";
-const DESCRIPTOR: &str = "\"provider\"";
+pub(crate) const CONF: &str = "level: info";
+pub(crate) const MANIFEST: &str = "\"layers\":";
+pub(crate) const DESCRIPTOR: &str = "\"provider\"";
 
 /// Puts other bytes in place of those of a blob.
-fn forge(place: &Place, text: &str, change: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn forge(place: &Place, text: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let path = blob_with(place, text);
     let mut bytes = std::fs::read(&path).unwrap();
     change(&mut bytes);
     std::fs::write(path, bytes).unwrap();
 }
 
-fn index(place: &Place, change: impl FnOnce(&mut Value)) {
+pub(crate) fn index(place: &Place, change: impl FnOnce(&mut Value)) {
     let path = place.path("source/artifact-index.json");
     let mut index = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     change(&mut index);
@@ -692,7 +692,7 @@ async fn archives() {
 }
 
 /// A manifest of other bytes under its right digest.
-fn swap_root(place: &Place, text: &str) {
+pub(crate) fn swap_root(place: &Place, text: &str) {
     let digest = keep(place, text.as_bytes());
     index(place, |index| {
         index["artifacts"][0]["digest"] = digest.into()
@@ -700,14 +700,14 @@ fn swap_root(place: &Place, text: &str) {
 }
 
 /// A blob in the source; its digest.
-fn keep(place: &Place, bytes: &[u8]) -> String {
+pub(crate) fn keep(place: &Place, bytes: &[u8]) -> String {
     let digest = ocm_specs::Digest::sha256(bytes).to_string();
     place.put(&format!("source/blobs/{}", digest.replace(':', ".")), bytes);
     digest
 }
 
 /// A descriptor of other bytes, with all digests that lead to it right.
-fn swap_descriptor(place: &Place, change: impl FnOnce(&str) -> String) {
+pub(crate) fn swap_descriptor(place: &Place, change: impl FnOnce(&str) -> String) {
     let unpacked = std::fs::read(blob_with(place, DESCRIPTOR)).unwrap();
     let old = ocm_specs::Digest::sha256(&unpacked).to_string();
     let start = unpacked.iter().position(|byte| *byte == b'{').unwrap();
@@ -761,7 +761,7 @@ fn swap_descriptor(place: &Place, change: impl FnOnce(&str) -> String) {
 }
 
 /// Localizes `data.tgz` and stores it.
-fn localize(file: &str, path: &str) -> String {
+pub(crate) fn localize(file: &str, path: &str) -> String {
     format!("\
 transformations:
 - id: local
@@ -774,7 +774,7 @@ transformations:
 }
 
 /// A tar of these files and links (with `->`), whatever their names are.
-fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, text) in entries {
         let mut header = tar::Header::new_gnu();

@@ -15,7 +15,7 @@ use crate::bad_input::{AT_ONCE, blunders, complain, visible};
 use crate::place::Place;
 
 /// Copies an image from `source.example` into an archive, as a resource of a component version.
-const DOWN: &str = "\
+pub(crate) const DOWN: &str = "\
 transformations:
 - id: get
   type: GetOCIArtifact/v1alpha1
@@ -33,7 +33,7 @@ transformations:
 ";
 
 /// Writes a component version with a text into `target.example`.
-const UP: &str = "\
+pub(crate) const UP: &str = "\
 transformations:
 - id: add
   type: OCIAddLocalResource/v1alpha1
@@ -48,14 +48,14 @@ transformations:
 ";
 
 /// Short waits, so that patience does not make the table slow.
-const HTTP: &str = "\
+pub(crate) const HTTP: &str = "\
 type: http.config.ocm.software/v1alpha1
 timeout: 700ms
 retry: {maxRetries: 2, minWait: 1ms, maxWait: 5ms}
 ";
 
 /// What nobody may ever see again.
-const SECRET: &str = "h0rse-battery-staple";
+pub(crate) const SECRET: &str = "h0rse-battery-staple";
 
 /// One case.
 struct Row {
@@ -96,11 +96,11 @@ fn up(
     }
 }
 
-fn users(password: &str) -> Users {
+pub(crate) fn users(password: &str) -> Users {
     Users::one("alice", password)
 }
 
-fn tokens(password: &str) -> Auth {
+pub(crate) fn tokens(password: &str) -> Auth {
     Auth::Token {
         users: users(password),
         lifetime: Duration::from_secs(60),
@@ -225,7 +225,8 @@ fn header(name: &str, value: &str) -> Fault {
     }
 }
 
-const ZERO: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+pub(crate) const ZERO: &str =
+    "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lies() {
@@ -267,7 +268,7 @@ async fn lies() {
         down(
             "another media type",
             5,
-            &["source.example", "the registry calls it"],
+            &["source.example", "the document itself"],
             [Rule::on(Kind::Manifest).then(header(
                 "content-type",
                 "application/vnd.oci.image.index.v1+json",

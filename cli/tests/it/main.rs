@@ -15,6 +15,7 @@ mod example;
 mod fan_out;
 mod forms;
 mod graphs;
+mod hostile;
 mod invariants;
 mod look;
 mod output;

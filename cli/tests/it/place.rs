@@ -63,6 +63,14 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    fn of(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         self.code(0)
@@ -77,6 +85,30 @@ impl Ran {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+/// What a run of the program took, as the system tells (proc(5)): seen every few milliseconds while it ran.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    /// Most resident memory, in KiB; zero where the system does not tell.
+    pub(crate) peak_rss: u64,
+    /// Seconds of the processor, user and system, to a hundredth.
+    pub(crate) cpu: f64,
+}
+
+impl Cost {
+    fn look(&mut self, id: u32) {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        self.peak_rss = self.peak_rss.max(peak.unwrap_or(0));
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // The name of the program is in parentheses; user and system time are 12th and 13th behind it.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|text| text.parse::<u64>().ok()).sum();
+        self.cpu = self.cpu.max(ticks as f64 / 100.0);
     }
 }
 
@@ -151,16 +183,9 @@ impl Place {
         stdin: &str,
         arguments: &[&str],
     ) -> Ran {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ocm"));
-        command.args(arguments).current_dir(folder).env_clear();
-        command.envs(&self.environment);
+        let mut command = self.command(folder, arguments);
         command.envs(environment.iter().copied());
-        if matches!(arguments.first(), Some(&("add" | "transfer" | "get"))) {
-            for (host, url) in &self.aliases {
-                command.args(["--host-alias", &format!("{host}={url}")]);
-            }
-        }
-        command.stdin(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut input = process.stdin.take().unwrap();
@@ -168,12 +193,47 @@ impl Place {
         let _ = tokio::io::AsyncWriteExt::write_all(&mut input, stdin.as_bytes()).await;
         drop(input);
         let output = tokio::time::timeout(Duration::from_secs(120), process.wait_with_output());
-        let output = output.await.expect("it ends").unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+        Ran::of(output.await.expect("it ends").unwrap())
+    }
+
+    /// Runs the program here with these variables and looks at what it takes meanwhile.
+    pub(crate) async fn run_measured(
+        &self,
+        arguments: &[&str],
+        variables: &[(&str, String)],
+    ) -> (Ran, Cost) {
+        let mut command = self.command(self.folder.path(), arguments);
+        command.envs(variables.iter().map(|(name, value)| (*name, value)));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let id = child.id().unwrap();
+        let mut cost = Cost::default();
+        let mut output = std::pin::pin!(child.wait_with_output());
+        let watching = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    output = &mut output => break output.unwrap(),
+                    () = tokio::time::sleep(Duration::from_millis(2)) => cost.look(id),
+                }
+            }
+        };
+        let output = tokio::time::timeout(Duration::from_secs(120), watching);
+        let output = output.await.expect("it ends");
+        (Ran::of(output), cost)
+    }
+
+    fn command(&self, folder: &Path, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ocm"));
+        command.args(arguments).current_dir(folder).env_clear();
+        command.envs(&self.environment);
+        if matches!(arguments.first(), Some(&("add" | "transfer" | "get"))) {
+            for (host, url) in &self.aliases {
+                command.args(["--host-alias", &format!("{host}={url}")]);
+            }
         }
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
     }
 
     /// A session of the test's own, with the same way to registries.

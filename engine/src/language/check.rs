@@ -14,6 +14,9 @@ use super::scope::did_you_mean;
 use super::template::{Placed, Template};
 use super::types::{Additional, Mismatch, Object, Type};
 
+/// Findings of one document after which nobody looks further.
+const FINDINGS: usize = 1_000;
+
 /// Something wrong with a document, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -89,6 +92,9 @@ struct Check<'c> {
 
 impl Check<'_> {
     fn node(&mut self, ty: &Type, node: &Node, branch: &Branch, place: &Place<'_>, required: bool) {
+        if self.found.len() >= FINDINGS {
+            return;
+        }
         if let Branch::Template(template) = branch {
             return self.template(ty, node, template, place, required);
         }

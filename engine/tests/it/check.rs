@@ -639,8 +639,10 @@ fn thousands_of_mistakes_take_no_longer_than_they_should() {
         text.push_str(&format!("- {{id: s{step}, type: toy.value/v1, dependsOn: [n{step}], spec: {{value: '${{x{step}.y}}'}}}}\n"));
     }
     let found = diagnose(&text);
-    assert_eq!(found.matches("unknown variable").count(), 3000);
-    assert_eq!(found.matches("there is no step").count(), 3000);
+    // All are found, as many as anybody reads are told.
+    assert_eq!(found.matches("unknown variable").count(), 50);
+    assert_eq!(found.matches("there is no step").count(), 50);
+    assert!(found.ends_with("… and 5900 more findings"), "{found}");
 }
 
 #[test]

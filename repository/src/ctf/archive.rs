@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use ocm_content::tarball::PATH_LIMIT;
 use ocm_content::{Error, ErrorKind, Limits, Meter, Result};
 use ocm_specs::Digest;
 use ocm_specs::descriptor::{DESCRIPTOR_FILE, DESCRIPTOR_LIMIT};
@@ -660,9 +661,16 @@ impl Walk {
 
     /// The name in its plain form.
     fn check_name(&self, name: &str) -> Result<String> {
+        if name.len() > PATH_LIMIT {
+            return Err(self.refuse(&format!("has a name of {} bytes", name.len())));
+        }
         let escapes = name.split(['/', '\\']).any(|part| part == "..");
-        if escapes || name.starts_with(['/', '\\']) || name.contains('\0') {
+        let drive = name.as_bytes().get(1) == Some(&b':');
+        if escapes || drive || name.starts_with(['/', '\\']) {
             return Err(self.refuse(&format!("has the name {name:?}, which leads out of it")));
+        }
+        if name.contains(char::is_control) {
+            return Err(self.refuse(&format!("has the name {name:?}, which no file has")));
         }
         let parts: Vec<&str> = name
             .split('/')

@@ -110,8 +110,25 @@ impl Index {
             extra: document.extra,
             ..Self::default()
         };
+        index.check_tags()?;
         index.arrange();
         Ok(index)
+    }
+
+    /// One tag stands for one thing: no tool writes two, and readers would disagree about which one counts.
+    fn check_tags(&self) -> Result<()> {
+        let mut tags = BTreeMap::new();
+        for entry in &self.entries {
+            let Some(tag) = &entry.tag else { continue };
+            let before = tags.insert((&entry.repository, tag), &entry.digest);
+            if let Some(before) = before.filter(|before| **before != entry.digest) {
+                return Err(Error::invalid(format!(
+                    "{INDEX_FILE}: the tag `{tag}` of {} stands for {before} and for {}",
+                    entry.repository, entry.digest
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The bytes that go into the archive: compact JSON on one line, escaped as Go does, without a newline.

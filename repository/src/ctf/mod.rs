@@ -37,7 +37,7 @@ use ocm_content::{
     Outcome, Pushed, RawManifest, Result, Source, Staging, Stores,
 };
 use ocm_specs::descriptor::DESCRIPTOR_FILE;
-use ocm_specs::media_type::{OCI_INDEX, OCI_MANIFEST, OCTET_STREAM, is_manifest};
+use ocm_specs::media_type::{OCTET_STREAM, is_manifest};
 use ocm_specs::oci::{Descriptor, Manifest};
 use ocm_specs::{Algorithm, Digest};
 
@@ -529,16 +529,16 @@ impl Repository {
             true,
         );
         let bytes = blob.read(MANIFEST_LIMIT).await?;
-        let media_type = match media_type {
-            Some(media_type) => media_type.to_owned(),
-            // A blob that is no manifest can't be asked for as one.
-            None => media_type_of(&bytes).ok_or_else(|| self.missing(&digest.to_string()))?,
-        };
-        Ok(RawManifest {
-            media_type,
+        // A blob that is no manifest can't be asked for as one.
+        if media_type.is_none() && !looks_like_manifest(&bytes) {
+            return Err(self.missing(&digest.to_string()));
+        }
+        let raw = RawManifest {
+            media_type: String::new(),
             digest: digest.clone(),
             bytes,
-        })
+        };
+        raw.identified(media_type)
     }
 
     async fn commit(&self, change: Change) -> Result<()> {
@@ -737,15 +737,14 @@ impl Staging for Staged {
     }
 }
 
-/// The media type of a manifest that nothing else tells of; `None` if the bytes are no manifest.
-fn media_type_of(bytes: &[u8]) -> Option<String> {
-    let manifest = Manifest::parse(bytes).ok()?;
-    match manifest.media_type {
-        Some(media_type) => is_manifest(&media_type).then_some(media_type),
-        None if manifest.manifests.is_some() => Some(OCI_INDEX.to_owned()),
-        None => (manifest.config.is_some() && manifest.layers.is_some())
-            .then(|| OCI_MANIFEST.to_owned()),
-    }
+/// May these bytes of which the index says nothing be a manifest?
+fn looks_like_manifest(bytes: &[u8]) -> bool {
+    Manifest::parse(bytes).is_ok_and(|manifest| match &manifest.media_type {
+        Some(media_type) => is_manifest(media_type),
+        None => {
+            manifest.manifests.is_some() || (manifest.config.is_some() && manifest.layers.is_some())
+        }
+    })
 }
 
 /// The name of a blob's file in an archive.

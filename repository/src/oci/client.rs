@@ -29,10 +29,14 @@ const REDIRECTS: usize = 5;
 const ERROR_BODY_LIMIT: u64 = 64 << 10;
 /// Largest page of a list, in bytes.
 pub(super) const PAGE_LIMIT: u64 = 8 << 20;
+/// Most bytes of all pages of a list: 16 MiB.
+const LIST_LIMIT: u64 = 16 << 20;
+/// Most pages in a row that bring nothing new.
+const IDLE_PAGES: usize = 100;
 /// Most pages of a list.
 const PAGES: usize = 10_000;
 /// Most entries of a list.
-const ENTRIES: usize = 1_000_000;
+const ENTRIES: usize = 200_000;
 /// Entries asked for per page.
 pub(super) const PAGE_SIZE: usize = 1_000;
 
@@ -698,6 +702,7 @@ impl Inner {
     ) -> Result<Answer> {
         let mut first = None;
         let mut seen = std::collections::BTreeSet::from([call.url.clone()]);
+        let (mut before, mut idle, mut bytes) = (0, 0, 0);
         for _ in 0..PAGES {
             let answer = self.exchange(&call, None, PAGE_LIMIT).await?;
             if first.is_none() && !answer.is(StatusCode::OK) {
@@ -708,12 +713,19 @@ impl Inner {
                 call.blame(Error::invalid("the answer is not the list it should be"), 1)
             })?;
             let next = next_link(&answer.headers);
+            bytes += answer.body.len() as u64;
             let first = first.get_or_insert(answer);
             let Some(next) = next else {
                 return Ok(first.clone());
             };
-            if entries > ENTRIES {
+            idle = if entries > before { 0 } else { idle + 1 };
+            before = entries;
+            if entries > ENTRIES || bytes > LIST_LIMIT {
                 break;
+            }
+            if idle > IDLE_PAGES {
+                let error = Error::limit(format!("{IDLE_PAGES} pages of the list brought nothing"));
+                return Err(call.blame(error, 1));
             }
             call.url = call
                 .endpoint
@@ -725,7 +737,7 @@ impl Inner {
             }
         }
         let error = Error::limit(format!(
-            "the list has more than {ENTRIES} entries or {PAGES} pages"
+            "the list has more than {ENTRIES} entries, {LIST_LIMIT} bytes or {PAGES} pages"
         ));
         Err(call.blame(error, 1))
     }

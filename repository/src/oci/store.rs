@@ -9,7 +9,7 @@ use ocm_content::name::{check_repository, check_tag};
 use ocm_content::{
     Blob, ContentStore, Error, ErrorKind, Host, MANIFEST_LIMIT, Pushed, RawManifest, Result,
 };
-use ocm_specs::media_type::{OCI_INDEX, OCI_MANIFEST, is_manifest};
+use ocm_specs::media_type::{OCI_MANIFEST, is_manifest};
 use ocm_specs::oci::{Descriptor, Manifest};
 use ocm_specs::{Algorithm, Digest};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -21,7 +21,7 @@ use super::client::{Answer, Call, Inner, PAGE_SIZE};
 use super::download::BlobSource;
 use super::endpoint::Endpoint;
 use super::errors::{Failure, has_code};
-use super::headers::{number, printable};
+use super::headers::number;
 
 /// What a manifest may be.
 const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -141,7 +141,8 @@ impl ContentStore for OciStore {
         let names = self.0.inner.names(call, |page: Page| page.tags);
         // A repository that nothing was pushed to is not known to its registry.
         let mut names = names.await?.unwrap_or_default();
-        names.retain(|name| !is_fallback_tag(name));
+        // What can't be a tag can't be asked for.
+        names.retain(|name| !is_fallback_tag(name) && check_tag(name).is_ok());
         Ok(names)
     }
 
@@ -537,38 +538,12 @@ fn read_manifest(reference: &str, answer: &Answer) -> Result<RawManifest> {
     if let Some(asked) = asked {
         manifest.digest = asked;
     }
-    manifest.media_type = media_type(content_type(&answer.headers), &manifest)?;
-    Ok(manifest)
-}
-
-fn media_type(header: Option<String>, manifest: &RawManifest) -> Result<String> {
-    let document = manifest.parse()?;
-    if document.schema_version != 2 {
-        return Err(Error::unsupported(format!(
-            "its schema version is {}, and 2 is what can be read",
-            document.schema_version
-        )));
-    }
-    let header = header.filter(|header| is_manifest(header));
-    match (header, document.media_type) {
-        (Some(header), Some(inside)) if header != inside => Err(Error::mismatch(format!(
-            "the registry calls it {header}, the document itself {}",
-            printable(&inside, 100)
-        ))),
-        (Some(header), _) => Ok(header),
-        (None, Some(inside)) if is_manifest(&inside) => Ok(inside),
-        (None, Some(inside)) => Err(Error::unsupported(format!(
-            "its media type {} is none of a manifest",
-            printable(&inside, 100)
-        ))),
-        (None, None) if document.manifests.is_some() => Ok(OCI_INDEX.to_owned()),
-        (None, None) => Ok(OCI_MANIFEST.to_owned()),
-    }
+    manifest.identified(content_type(&answer.headers).as_deref())
 }
 
 #[cfg(test)]
 mod tests {
-    use ocm_specs::media_type::{DOCKER_MANIFEST, DOCKER_MANIFEST_LIST};
+    use ocm_specs::media_type::{DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX};
 
     use super::*;
 

@@ -24,6 +24,8 @@ pub const DEPTH_CEILING: usize = 256;
 pub const NODE_LIMIT: usize = 4_000_000;
 /// Default limit on nodes that aliases copy, and on nodes kept for them: far above honest use, far below a bomb.
 pub const ALIAS_NODE_LIMIT: usize = 400_000;
+/// Limit on bytes of text that aliases copy, and on those kept for them: a long text behind many aliases is a bomb, too.
+pub(super) const ALIAS_TEXT_LIMIT: usize = 16 << 20;
 
 /// How to read a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +102,23 @@ impl Limits {
 #[derive(Default)]
 pub(crate) struct Budget {
     nodes: usize,
-    copied: usize,
-    kept: usize,
+    copied: Weight,
+    kept: Weight,
+}
+
+/// What a node takes, with everything in it.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    nodes: usize,
+    /// Bytes of keys and scalars.
+    text: usize,
+}
+
+impl Weight {
+    fn add(&mut self, more: Self) {
+        self.nodes = self.nodes.saturating_add(more.nodes);
+        self.text = self.text.saturating_add(more.text);
+    }
 }
 
 impl Budget {
@@ -115,20 +132,28 @@ impl Budget {
         Ok(())
     }
 
-    fn copies(&mut self, count: usize, limits: &Limits, at: Span) -> Result<(), YamlError> {
-        self.copied = self.copied.saturating_add(count);
-        self.nodes = self.nodes.saturating_add(count);
-        if self.copied > limits.alias_nodes || self.nodes > limits.nodes {
+    fn copies(&mut self, weight: Weight, limits: &Limits, at: Span) -> Result<(), YamlError> {
+        self.copied.add(weight);
+        self.nodes = self.nodes.saturating_add(weight.nodes);
+        if self.copied.nodes > limits.alias_nodes || self.nodes > limits.nodes {
             let message = format!("aliases expand to more than {} values", limits.alias_nodes);
+            return Err(YamlError::new(at, message));
+        }
+        if self.copied.text > ALIAS_TEXT_LIMIT {
+            let message = format!("aliases expand to more than {ALIAS_TEXT_LIMIT} bytes of text");
             return Err(YamlError::new(at, message));
         }
         Ok(())
     }
 
-    fn keeps(&mut self, count: usize, limits: &Limits, at: Span) -> Result<(), YamlError> {
-        self.kept = self.kept.saturating_add(count);
-        if self.kept > limits.alias_nodes {
+    fn keeps(&mut self, weight: Weight, limits: &Limits, at: Span) -> Result<(), YamlError> {
+        self.kept.add(weight);
+        if self.kept.nodes > limits.alias_nodes {
             let message = format!("anchors hold more than {} values", limits.alias_nodes);
+            return Err(YamlError::new(at, message));
+        }
+        if self.kept.text > ALIAS_TEXT_LIMIT {
+            let message = format!("anchors hold more than {ALIAS_TEXT_LIMIT} bytes of text");
             return Err(YamlError::new(at, message));
         }
         Ok(())
@@ -216,10 +241,10 @@ struct Builder<'s> {
 enum Anchor {
     /// The list or map that is being read.
     Open,
-    /// A node that is complete, with its number of nodes and its depth.
+    /// A node that is complete, with what it takes and its depth.
     Done {
         node: Node,
-        nodes: usize,
+        weight: Weight,
         depth: usize,
     },
 }
@@ -406,8 +431,12 @@ impl<'s> Builder<'s> {
     }
 
     fn alias(&mut self, name: &str, span: Span) -> Result<(), YamlError> {
-        let (node, nodes, depth) = match self.anchors.get(name) {
-            Some(Anchor::Done { node, nodes, depth }) => (node, *nodes, *depth),
+        let (node, weight, depth) = match self.anchors.get(name) {
+            Some(Anchor::Done {
+                node,
+                weight,
+                depth,
+            }) => (node, *weight, *depth),
             Some(Anchor::Open) => {
                 let message = format!("the anchor `{name}` contains itself");
                 return Err(YamlError::new(span, message));
@@ -417,7 +446,7 @@ impl<'s> Builder<'s> {
                 return Err(YamlError::new(span, message));
             }
         };
-        self.budget.copies(nodes, self.limits, span)?;
+        self.budget.copies(weight, self.limits, span)?;
         self.limits.check_depth(self.open.len() + depth, span)?;
         let node = Node {
             value: node.value.clone(),
@@ -436,11 +465,14 @@ impl<'s> Builder<'s> {
         let Some(anchor) = anchor else {
             return Ok(());
         };
-        let (nodes, depth) = measure(node);
-        self.budget.keeps(nodes, self.limits, node.span)?;
-        let node = node.clone();
-        self.anchors
-            .insert(anchor, Anchor::Done { node, nodes, depth });
+        let (weight, depth) = measure(node);
+        self.budget.keeps(weight, self.limits, node.span)?;
+        let done = Anchor::Done {
+            node: node.clone(),
+            weight,
+            depth,
+        };
+        self.anchors.insert(anchor, done);
         Ok(())
     }
 
@@ -748,16 +780,29 @@ fn binary(text: &str, span: Span) -> Result<String, YamlError> {
 }
 
 /// Number of nodes and depth in lists and maps; recursion is bounded by [`DEPTH_CEILING`].
-fn measure(node: &Node) -> (usize, usize) {
-    let sum = |(nodes, depth): (usize, usize), child: &Node| {
-        let (more, below) = measure(child);
-        (nodes + more, depth.max(below + 1))
-    };
+fn measure(node: &Node) -> (Weight, usize) {
+    let mut weight = Weight { nodes: 1, text: 0 };
+    let mut depth = 0;
+    let mut children: Vec<&Node> = Vec::new();
     match &node.value {
-        Value::List(items) => items.iter().fold((1, 1), sum),
-        Value::Map(map) => map.values().map(|member| &member.node).fold((1, 1), sum),
-        _ => (1, 0),
+        Value::String(text) => weight.text = text.len(),
+        Value::List(items) => {
+            depth = 1;
+            children.extend(items);
+        }
+        Value::Map(map) => {
+            depth = 1;
+            weight.text = map.keys().map(String::len).sum();
+            children.extend(map.values().map(|member| &member.node));
+        }
+        _ => {}
     }
+    for child in children {
+        let (more, below) = measure(child);
+        weight.add(more);
+        depth = depth.max(below + 1);
+    }
+    (weight, depth)
 }
 
 /// The offset behind an anchor and a tag at `at`, and behind the blanks and comments that follow them.
@@ -1109,6 +1154,12 @@ mod tests {
         let nested: String = (0..120).map(|n| format!("&n{n} [")).collect();
         let wide = format!("{nested}{}{}", "1,".repeat(10_000), "]".repeat(120));
         assert!(read(&wide).unwrap_err().contains("anchors hold more than"));
+        // Few values, but long ones.
+        let long = "y".repeat(1 << 20);
+        let many = format!("a: &a {long}\nb: [{}]\n", "*a,".repeat(20));
+        assert!(read(&many).unwrap_err().contains("bytes of text"));
+        let held = format!("{nested}{long}{}", "]".repeat(120));
+        assert!(read(&held).unwrap_err().contains("bytes of text"));
     }
 
     #[test]

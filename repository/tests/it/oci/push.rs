@@ -473,7 +473,7 @@ async fn uploads_that_can_not_work_leave_nothing() {
             well,
             Blob::described(&long, source(false, Access::Reopenable)),
             whole(),
-            "content ended after 100 of 101 bytes (mismatch)",
+            "ended after 100 of 101 bytes (mismatch)",
             "POST PUT DELETE",
         ),
         (
