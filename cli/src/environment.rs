@@ -1,20 +1,23 @@
 //! The only place that reads the process's environment: what it says is resolved here and handed down.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use ocm_content::Disk;
-use ocm_repository::credentials::Helpers;
+use ocm_repository::credentials::{Helpers, Secret};
 use ocm_repository::oci::{ClientConfig, Jitter, Proxies, RetryConfig};
 use url::Url;
 
 use crate::args::Global;
 use crate::error::{CliError, ExitCode};
 
-/// What the environment says.
-#[derive(Clone, Debug, Default)]
+/// What the environment says. There is no `Debug`: it holds secrets.
+#[derive(Clone, Default)]
 pub(crate) struct Environment {
     variables: BTreeMap<String, String>,
+    /// All of them, for programs that are run.
+    all: BTreeMap<OsString, OsString>,
     pub(crate) working_directory: PathBuf,
     /// Where temporary files go.
     pub(crate) temp_folder: PathBuf,
@@ -28,13 +31,14 @@ pub(crate) struct Environment {
 pub(crate) const TRUST_WORKING_DIRECTORY: &str = "OCM_CONFIG_FROM_WORKING_DIRECTORY";
 
 /// Variables that mean something to this program.
-const VARIABLES: [&str; 19] = [
+const VARIABLES: [&str; 22] = [
     "HOME",
     "PATH",
     "USERPROFILE",
     "XDG_CONFIG_HOME",
     "XDG_RUNTIME_DIR",
     "DOCKER_CONFIG",
+    "DOCKER_AUTH_CONFIG",
     "REGISTRY_AUTH_FILE",
     "OCM_CONFIG",
     TRUST_WORKING_DIRECTORY,
@@ -43,6 +47,8 @@ const VARIABLES: [&str; 19] = [
     "http_proxy",
     "HTTPS_PROXY",
     "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
     "NO_PROXY",
     "no_proxy",
     "NO_COLOR",
@@ -60,6 +66,7 @@ impl Environment {
             .collect();
         Self {
             variables,
+            all: std::env::vars_os().collect(),
             working_directory: std::env::current_dir().unwrap_or_default(),
             temp_folder: std::env::temp_dir(),
             program_folder: std::env::current_exe()
@@ -129,35 +136,48 @@ impl Environment {
     /// How credential helpers are found and run.
     pub(crate) fn helpers(&self) -> Helpers {
         let path = self.any(&["PATH"]).unwrap_or_default();
-        let environment = ["HOME", "PATH", "XDG_RUNTIME_DIR"];
         Helpers {
             folders: std::env::split_paths(path).collect(),
-            environment: environment
-                .iter()
-                .filter_map(|name| Some(((*name).into(), self.any(&[name])?.into())))
-                .collect(),
+            // Keychains, agents and cloud accounts are found by variables of their own.
+            environment: self.all.clone(),
             ..Helpers::default()
         }
     }
 
-    /// Docker configuration files that may hold credentials, the first one first.
+    /// Docker configuration files that may hold credentials, the first one first: the one that is named, Docker's, those of
+    /// podman and its family.
     pub(crate) fn docker_configs(&self) -> Vec<PathBuf> {
         let named = self.any(&["REGISTRY_AUTH_FILE"]).map(PathBuf::from);
-        let folder = self
-            .any(&["DOCKER_CONFIG"])
-            .map(|folder| PathBuf::from(folder).join("config.json"));
-        let home = self
-            .home()
-            .map(|home| home.join(".docker").join("config.json"));
-        let podman = self
-            .any(&["XDG_RUNTIME_DIR"])
-            .map(|folder| PathBuf::from(folder).join("containers/auth.json"));
-        named
+        let xdg = self.any(&["XDG_CONFIG_HOME"]).map(PathBuf::from);
+        let config = xdg.or_else(|| Some(self.home()?.join(".config")));
+        let run = self.any(&["XDG_RUNTIME_DIR"]).map(PathBuf::from);
+        let containers = [run, config].into_iter().flatten();
+        let mut found: Vec<PathBuf> = named
             .into_iter()
-            .chain(folder.or(home))
-            .chain(podman)
+            .chain(self.own_docker_config())
+            .chain(containers.map(|folder| folder.join("containers").join("auth.json")))
             .filter(|path| path.is_file())
-            .collect()
+            .collect();
+        found.dedup();
+        found
+    }
+
+    /// Docker's own file, whether it is there or not.
+    fn own_docker_config(&self) -> Option<PathBuf> {
+        let folder = self.any(&["DOCKER_CONFIG"]).map(PathBuf::from);
+        let folder = folder.or_else(|| Some(self.home()?.join(".docker")))?;
+        Some(folder.join("config.json"))
+    }
+
+    /// Where log-ins are kept: the file that is asked first.
+    pub(crate) fn login_file(&self) -> Option<PathBuf> {
+        let named = self.any(&["REGISTRY_AUTH_FILE"]).map(PathBuf::from);
+        named.or_else(|| self.own_docker_config())
+    }
+
+    /// A Docker configuration that a variable holds itself.
+    pub(crate) fn docker_config_text(&self) -> Option<&str> {
+        self.any(&["DOCKER_AUTH_CONFIG"])
     }
 
     /// Configuration files, lowest priority first (formats.md 8.1). Those of the current folder are among them only where the
@@ -223,7 +243,20 @@ impl Environment {
             }
             Ok(pem)
         };
+        let mut client_certificates = BTreeMap::new();
+        for entry in &global.client_cert {
+            let (host, path) = entry.split_once('=').ok_or_else(|| {
+                CliError::usage(format!("`{entry}` names no host"))
+                    .with_hint("write --client-cert HOST[:PORT]=FILE")
+            })?;
+            let path = PathBuf::from(path);
+            let pem = String::from_utf8(read(&path)?).map_err(|_| {
+                CliError::new(ExitCode::Invalid, format!("{}: no text", path.display()))
+            })?;
+            client_certificates.insert(host.to_ascii_lowercase(), Secret::new(pem));
+        }
         Ok(ClientConfig {
+            client_certificates,
             ca_certificates: global.ca_file.iter().map(read).collect::<Result<_, _>>()?,
             plain_http: global.plain_http.iter().cloned().collect::<BTreeSet<_>>(),
             host_aliases: self.host_aliases(global, configured)?,
@@ -257,11 +290,22 @@ impl Environment {
     }
 
     fn proxies(&self) -> Result<Proxies, CliError> {
-        let url = |names: [&str; 2]| match self.any(&names) {
-            None => Ok(None),
-            Some(text) => parse_url(text).map(Some).map_err(|error| {
-                CliError::usage(format!("the variable {} is not a URL: {error}", names[0]))
-            }),
+        let url = |names: [&str; 2]| {
+            let all = ["all_proxy", "ALL_PROXY"];
+            let Some(text) = self.any(&names).or_else(|| self.any(&all)) else {
+                return Ok(None);
+            };
+            let with_scheme = match text.contains("://") {
+                true => text.to_owned(),
+                false => format!("http://{text}"),
+            };
+            Url::parse(&with_scheme).map(Some).map_err(|error| {
+                let names = names.join(" or ");
+                CliError::usage(format!(
+                    "the proxy of the variable {names} is no URL: {error}"
+                ))
+                .with_hint("write it as in http://USER:PASSWORD@HOST:PORT")
+            })
         };
         Ok(Proxies {
             http: url(["http_proxy", "HTTP_PROXY"])?,
@@ -288,7 +332,9 @@ fn configs_in(folder: &Path) -> [PathBuf; 2] {
 /// Reads `HOST=URL`; a URL without scheme is plain HTTP when it is on this machine, HTTPS otherwise.
 pub(crate) fn host_alias(entry: &str) -> Result<(String, Url), CliError> {
     let usage = |why: String| {
-        CliError::usage(format!("`{entry}` is not a host alias: {why}"))
+        // What stands behind may hold a password.
+        let host = entry.split_once('=').map_or(entry, |(host, _)| host);
+        CliError::usage(format!("`{host}=…` is not a host alias: {why}"))
             .with_hint("write HOST=URL, as in ghcr.io=http://127.0.0.1:5001")
     };
     let (host, url) = entry

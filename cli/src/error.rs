@@ -4,6 +4,7 @@ use std::fmt;
 
 use ocm_content::{Error, ErrorKind};
 use ocm_engine::StepError;
+use ocm_repository::credentials::Identity;
 use ocm_specs::diagnostic::Diagnostics;
 
 macro_rules! exit_codes {
@@ -111,6 +112,19 @@ pub(crate) fn code_of(kind: ErrorKind) -> ExitCode {
     }
 }
 
+/// How a user gives credentials for `identity`.
+pub(crate) fn how_to_give_credentials(identity: &Identity) -> String {
+    let host = identity.get("hostname").unwrap_or("HOST");
+    let port = identity
+        .get("port")
+        .map_or_else(String::new, |port| format!(":{port}"));
+    format!("run `ocm login {host}{port}`, or configure a consumer {{{identity}}} in .ocmconfig")
+}
+
+/// Where to go on when credentials are missing or wrong.
+const ASK_THE_DOCTOR: &str =
+    "`ocm login HOST` gives some, `ocm doctor credentials REFERENCE` tells what was considered";
+
 /// What helps with most errors of a kind, for those that bring no hint of their own.
 pub(crate) fn general_hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
@@ -127,10 +141,15 @@ pub(crate) fn general_hint(kind: ErrorKind) -> Option<&'static str> {
 
 impl From<Error> for CliError {
     fn from(error: Error) -> Self {
-        let hint = error.hint().or(general_hint(error.kind()));
+        let hint = match error.hint() {
+            Some(hint) if hint.contains("(looked for: ") => {
+                Some(format!("{hint}; {ASK_THE_DOCTOR}"))
+            }
+            hint => hint.or(general_hint(error.kind())).map(str::to_owned),
+        };
         Self {
             code: code_of(error.kind()),
-            hint: hint.map(str::to_owned),
+            hint,
             message: error.to_string(),
         }
     }

@@ -45,6 +45,12 @@ fn run(command: Command, ui: &Ui) -> Result<(), CliError> {
         }
         Command::Get(args::Get::Types(types)) => commands::types::list(&types, ui),
         Command::Get(args::Get::Schema { document }) => commands::types::schema(document, ui),
+        Command::Get(args::Get::Config(get)) => commands::configuration::show(&get, ui),
+        Command::Login(login) => block_on(commands::login::log_in(login, ui)),
+        Command::Logout(logout) => block_on(commands::login::log_out(logout, ui)),
+        Command::Doctor(args::Doctor::Credentials(doctor)) => {
+            block_on(commands::doctor::credentials(doctor, ui))
+        }
         Command::Describe(args::Describe::Types(types)) => commands::types::describe(&types, ui),
         Command::Get(args::Get::ComponentVersion(get)) => {
             block_on(commands::get::component_version(get, ui))

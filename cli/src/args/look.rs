@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand, ValueEnum};
 use ocm_specs::Constraint;
 
-use super::NOUNS;
+use super::{GetConfigArgs, NOUNS};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Get {
@@ -29,6 +29,8 @@ pub(crate) enum Get {
     /// List the step types of transfer specs, or show one.
     #[command(name = "types", alias = "type")]
     Types(TypesArgs),
+    /// Print the configuration that is in force, without its secrets.
+    Config(GetConfigArgs),
     /// Print the JSON Schema of a document.
     Schema {
         /// Which document.

@@ -3,6 +3,7 @@
 //! One file per family of commands; this one has what they share and the list of verbs.
 
 mod add;
+mod access;
 mod download;
 mod look;
 mod serve;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::add::*;
+pub(crate) use self::access::*;
 pub(crate) use self::download::*;
 pub(crate) use self::look::*;
 pub(crate) use self::serve::*;
@@ -76,6 +78,9 @@ pub(crate) struct Global {
     /// Send requests for HOST to URL; references stay as they are (repeatable; also in OCM_HOST_ALIAS, comma-separated).
     #[arg(long, global = true, value_name = "HOST=URL")]
     pub(crate) host_alias: Vec<String>,
+    /// Show the client certificate in this PEM file, which has its key, too, to HOST (repeatable).
+    #[arg(long, global = true, value_name = "HOST[:PORT]=FILE")]
+    pub(crate) client_cert: Vec<String>,
     /// Trust the certificates in this PEM file, too (repeatable).
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Vec<PathBuf>,
@@ -133,6 +138,13 @@ pub(crate) enum Command {
     /// Compute the digest of component versions.
     #[command(subcommand)]
     Hash(Hash),
+    /// Keep the credentials of a registry, in Docker's format, after asking the registry whether they are right.
+    Login(LoginArgs),
+    /// Forget the credentials of a registry.
+    Logout(LogoutArgs),
+    /// Find out why something does not work.
+    #[command(subcommand)]
+    Doctor(Doctor),
     /// Serve component versions as an OCI registry.
     #[command(subcommand)]
     Registry(Registry),

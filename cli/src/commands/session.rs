@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ocm_content::limits::LimitsConfig;
 use ocm_content::{CopyOptions, Referrers};
+use ocm_repository::credentials::CredentialSource;
 use ocm_repository::{RunEnd, Session, SessionConfig};
 use url::Url;
 
@@ -23,17 +24,34 @@ pub(crate) struct SessionOptions {
 
 /// Opens a session; sends no request.
 pub(crate) fn open(ui: &Ui, options: SessionOptions) -> Result<Arc<Session>, CliError> {
+    let credentials = ui.config()?.credentials(ui)?;
+    open_with(ui, options, credentials)
+}
+
+/// The same with these credentials and no others.
+pub(crate) fn open_as(
+    ui: &Ui,
+    credentials: Arc<dyn CredentialSource>,
+) -> Result<Arc<Session>, CliError> {
+    open_with(ui, SessionOptions::default(), credentials)
+}
+
+fn open_with(
+    ui: &Ui,
+    options: SessionOptions,
+    credentials: Arc<dyn CredentialSource>,
+) -> Result<Arc<Session>, CliError> {
     let config = ui.config()?;
     let mut client = ui
         .environment
         .client_config(&ui.global, &config.host_aliases())?;
     client.host_aliases.extend(options.aliases);
-    config.http(&mut client)?;
+    config.http(&mut client, ui)?;
     let limits = limits(ui);
     Ok(Session::new(SessionConfig {
         working_directory: ui.working_directory(),
         client,
-        credentials: config.credentials(ui)?,
+        credentials,
         limits: LimitsConfig {
             window: options.window.unwrap_or(limits.window),
             ..limits

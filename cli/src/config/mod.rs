@@ -5,6 +5,7 @@
 //! a checkout, and it says where credentials go.
 
 mod http;
+mod redact;
 mod transfer;
 
 use std::path::Path;
@@ -12,14 +13,15 @@ use std::sync::Arc;
 
 use ocm_repository::Resolver;
 use ocm_repository::credentials::{
-    Chain, Consumers, CredentialSource, DockerConfig, DockerConfigAt, Helpers,
+    Chain, Consumers, CredentialSource, DockerConfig, DockerConfigAt, Helpers, Pem, Secret,
 };
 use ocm_repository::oci::ClientConfig;
 use ocm_specs::config::{self, ConfigEntry};
 use ocm_specs::yaml::{self, LoadOptions, Source};
 use ocm_specs::{RepositorySpec, config::has_set};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
+use http::HttpSettings;
 pub(crate) use transfer::{CopyMode, TransferConfig, UploadType, Uploader};
 
 use crate::error::{CliError, ExitCode};
@@ -99,41 +101,75 @@ impl Config {
         let consumers = self.consumers()?;
         let mut sources: Vec<Arc<dyn CredentialSource>> = Vec::new();
         let helpers = ui.environment.helpers();
-        for (place, _) in consumers.docker_configs() {
+        if let Some(text) = ui.environment.docker_config_text() {
+            let name = "the variable DOCKER_AUTH_CONFIG";
+            sources.push(docker_text(text, name, &helpers)?);
+        }
+        for (place, at) in consumers.docker_configs() {
             match place {
-                DockerConfigAt::File(path) => {
-                    let path = ui.environment.expand_home(path);
-                    sources.push(docker(&document(&path)?, helpers.clone())?);
+                DockerConfigAt::File(written) => {
+                    let path = ui.environment.expand_home(written);
+                    match document(&path) {
+                        Ok(json) => sources.push(docker(&json, &path.display(), &helpers)?),
+                        // The Go programs write this line into every file, whether Docker is there or not.
+                        Err(error) if error.code == ExitCode::NotFound => {
+                            tracing::info!(%at, "there is no {}", path.display());
+                        }
+                        Err(error) => return Err(error.context(at)),
+                    }
                 }
                 DockerConfigAt::Inline(text) => {
-                    let json = serde_json::from_str(text.expose()).map_err(|_| {
-                        CliError::new(
-                            ExitCode::Invalid,
-                            "the inline Docker configuration is no JSON",
-                        )
-                    })?;
-                    sources.push(docker(&json, helpers.clone())?);
+                    sources.push(docker_text(text.expose(), at, &helpers)?);
                 }
                 // Docker's own places are asked in any case.
                 DockerConfigAt::Default => {}
             }
         }
         for path in ui.environment.docker_configs() {
-            match document(&path).and_then(|json| docker(&json, helpers.clone())) {
+            match document(&path).and_then(|json| docker(&json, &path.display(), &helpers)) {
                 Ok(source) => sources.push(source),
-                Err(error) => ui.note(&format!("warning: {}: {error}\n", path.display())),
+                Err(error) => ui.note(&format!("warning: credentials left out: {error}\n")),
             }
         }
         sources.insert(0, Arc::new(consumers));
         Ok(Arc::new(Chain(sources)))
     }
 
-    /// How to wait and try again, as `http.config.ocm.software` entries say; a later one wins.
-    pub(crate) fn http(&self, client: &mut ClientConfig) -> Result<(), CliError> {
-        for entry in self.entries_of(http::TYPE) {
-            http::apply(entry, client)?;
+    /// How to reach hosts: what `http.config.ocm.software` entries say, and certificates of consumers.
+    pub(crate) fn http(&self, client: &mut ClientConfig, ui: &Ui) -> Result<(), CliError> {
+        let settings = HttpSettings::of(&self.entries())?;
+        if settings.is_careless() {
+            ui.note("warning: insecureSkipVerify: certificates of no host are checked\n");
+        }
+        settings.apply(client)?;
+        for found in self.consumers()?.client_certificates()? {
+            let read = |pem: &Pem| match pem {
+                Pem::Inline(text) => Ok(text.clone()),
+                Pem::File(path) => {
+                    let path = ui.environment.expand_home(path);
+                    let text = std::fs::read_to_string(&path);
+                    let text = text.map_err(|error| CliError::file("read", &path, &error));
+                    text.map(Secret::new)
+                        .map_err(|error| error.context(&found.at))
+                }
+            };
+            if let Some((certificate, key)) = &found.identity {
+                let both = format!("{}\n{}", read(certificate)?.expose(), read(key)?.expose());
+                let client = &mut client.client_certificates;
+                client.insert(found.authority.clone(), Secret::new(both));
+            }
+            if let Some(trusted) = &found.trusted {
+                let pem = read(trusted)?.expose().as_bytes().to_vec();
+                client.host_authorities.insert(found.authority.clone(), pem);
+            }
         }
         Ok(())
+    }
+
+    /// The effective configuration as one document, without what is secret.
+    pub(crate) fn redacted(&self) -> Json {
+        let entries: Vec<Json> = self.entries().iter().map(redact::entry).collect();
+        json!({"type": format!("{}/v1", config::GENERIC), "configurations": entries})
     }
 
     /// What is configured for consumers, of both generations.
@@ -188,10 +224,7 @@ impl ConfigFile {
         Resolver::default().configure(&entries)?;
         TransferConfig::of(&entries)?;
         Uploader::all(&entries)?;
-        for entry in entries.iter().filter(|entry| entry.kind == http::TYPE) {
-            http::apply(entry.value, &mut ClientConfig::default())
-                .map_err(|error| error.context(&entry.at))?;
-        }
+        HttpSettings::of(&entries)?;
         Ok(file)
     }
 
@@ -209,8 +242,25 @@ impl ConfigFile {
     }
 }
 
-fn docker(document: &Json, helpers: Helpers) -> Result<Arc<dyn CredentialSource>, CliError> {
-    Ok(Arc::new(DockerConfig::parse(document, helpers)?))
+fn docker(
+    document: &Json,
+    name: &dyn std::fmt::Display,
+    helpers: &Helpers,
+) -> Result<Arc<dyn CredentialSource>, CliError> {
+    let config = DockerConfig::parse(document, helpers.clone())
+        .map_err(|error| error.context(name.to_string()))?;
+    Ok(Arc::new(config.named(name.to_string())))
+}
+
+fn docker_text(
+    text: &str,
+    name: &str,
+    helpers: &Helpers,
+) -> Result<Arc<dyn CredentialSource>, CliError> {
+    // What the parser says could repeat a secret.
+    let json = serde_json::from_str(text)
+        .map_err(|_| CliError::new(ExitCode::Invalid, format!("{name}: it is no JSON")))?;
+    docker(&json, &name, helpers)
 }
 
 fn document(path: &Path) -> Result<Json, CliError> {

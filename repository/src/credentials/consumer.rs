@@ -21,7 +21,7 @@ use ocm_content::{Error, Result};
 use ocm_specs::config::{ConfigEntry, place_of};
 use serde_json::{Map, Value};
 
-use super::{Credential, CredentialSource, Identity, Secret};
+use super::{Considered, Credential, CredentialSource, Identity, Secret};
 
 /// The type of entries about credentials, without its version.
 const CREDENTIALS: &str = "credentials.config.ocm.software";
@@ -282,6 +282,126 @@ impl CredentialSource for Consumers {
                 "OCIRegistry" => properties.registry_credential(),
                 _ => properties.web_credential(),
             }))
+    }
+
+    fn name(&self) -> String {
+        "consumers of the configuration".to_owned()
+    }
+
+    async fn explain(&self, request: &Identity) -> Vec<Considered> {
+        let asked = normalised(request);
+        let best = self.best(request);
+        let considered = |entry: &Entry| {
+            let is_best = best.is_some_and(|best| std::ptr::eq(best, entry));
+            let credential = entry.properties.registry_credential();
+            let reason = match (is_best, &credential) {
+                (true, Some(credential)) => format!("fits best: {}", credential.describe()),
+                (true, None) => "fits best, but has nothing that a registry takes".to_owned(),
+                (false, _) => why_not(&entry.identity, &asked).to_owned(),
+            };
+            Considered {
+                place: entry.at.clone(),
+                entry: entry.identity.to_string(),
+                used: is_best && credential.is_some(),
+                reason,
+            }
+        };
+        self.entries.iter().map(considered).collect()
+    }
+}
+
+/// Why an entry is not the one that is used.
+fn why_not(entry: &Identity, request: &Identity) -> &'static str {
+    let differs = |name: &str| entry.get(name) != request.get(name);
+    match () {
+        () if fit(entry, request).is_some() => "another entry fits better",
+        () if differs("type") => "another type",
+        () if differs("hostname") => "another host",
+        () if !fits_origin(entry, request) => "another scheme or port",
+        () => "another path, or attributes that were not asked for",
+    }
+}
+
+/// A text in PEM, or the file that has it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Pem {
+    /// The text itself.
+    Inline(Secret),
+    /// A file, as it is written there: a leading `~` is not expanded.
+    File(String),
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(_) => f.write_str("Inline(***)"),
+            Self::File(path) => write!(f, "File({path:?})"),
+        }
+    }
+}
+
+/// What is configured for TLS with a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// `host[:port]`.
+    pub authority: String,
+    /// Certificate and key to show there.
+    pub identity: Option<(Pem, Pem)>,
+    /// Certificates to trust, besides those of the system.
+    pub trusted: Option<Pem>,
+    /// Where it stands.
+    pub at: String,
+}
+
+impl Consumers {
+    /// Client certificates and certificate authorities of consumers that name a host, in order.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::Invalid`] for a certificate without its key.
+    pub fn client_certificates(&self) -> Result<Vec<ClientCertificate>> {
+        let mut found = Vec::new();
+        for entry in &self.entries {
+            let Some(hostname) = entry.identity.get("hostname") else {
+                continue;
+            };
+            let pem = |inline: &str, file: &str| {
+                let text = entry.properties.get(inline).cloned().map(Pem::Inline);
+                let path = entry.properties.get(file);
+                text.or_else(|| Some(Pem::File(path?.expose().to_owned())))
+            };
+            let identity = match (pem("certificate", "certFile"), pem("privateKey", "keyFile")) {
+                (Some(certificate), Some(key)) => Some((certificate, key)),
+                (None, None) => None,
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "{}: a client certificate and its key belong together",
+                        entry.at
+                    )));
+                }
+            };
+            let trusted = pem("certificateAuthority", "caFile");
+            if identity.is_none() && trusted.is_none() {
+                continue;
+            }
+            let own = entry
+                .identity
+                .get("scheme")
+                .is_none_or(|scheme| scheme == "https");
+            let port = entry
+                .identity
+                .get("port")
+                .filter(|port| !(own && *port == "443"));
+            found.push(ClientCertificate {
+                authority: match port {
+                    Some(port) => format!("{hostname}:{port}"),
+                    None => hostname.to_owned(),
+                },
+                identity,
+                trusted,
+                at: entry.at.clone(),
+            });
+        }
+        Ok(found)
     }
 }
 

@@ -5,50 +5,20 @@
 //! without a port is for the scheme's own port, as `docker login` writes it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use ocm_content::{Error, ErrorKind, Result};
+use ocm_content::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Credential, CredentialSource, Identity, Secret};
+use super::helper::Helpers;
+use super::{Considered, Credential, CredentialSource, Identity, Secret};
 
 /// The key under which Docker keeps the credentials of Docker Hub.
-const HUB: &str = "https://index.docker.io/v1/";
-/// What helpers say in place of a user name when the secret is an identity token.
-const TOKEN_USER: &str = "<token>";
-/// Longest answer of a helper, in bytes.
-const ANSWER_LIMIT: u64 = 1 << 20;
-
-/// How programs that keep credentials are run.
-#[derive(Clone, Debug)]
-pub struct Helpers {
-    /// Folders in which `docker-credential-<name>` is looked for, in order.
-    pub folders: Vec<PathBuf>,
-    /// Their whole environment.
-    pub environment: BTreeMap<OsString, OsString>,
-    /// How long one may take.
-    pub timeout: Duration,
-}
-
-impl Default for Helpers {
-    fn default() -> Self {
-        Self {
-            folders: Vec::new(),
-            environment: BTreeMap::new(),
-            timeout: Duration::from_secs(60),
-        }
-    }
-}
-
+pub(super) const HUB: &str = "https://index.docker.io/v1/";
 /// A Docker configuration, read.
 #[derive(Debug)]
 pub struct DockerConfig {
@@ -56,9 +26,12 @@ pub struct DockerConfig {
     host_helpers: BTreeMap<String, String>,
     store: Option<String>,
     helpers: Helpers,
+    name: String,
 }
 
 struct Entry {
+    /// As it is written.
+    key: String,
     /// `host[:port]`.
     authority: String,
     /// Segments below it.
@@ -114,6 +87,7 @@ impl DockerConfig {
             if let Some(credential) = credential {
                 let (authority, path) = place(&key);
                 entries.push(Entry {
+                    key,
                     authority,
                     path,
                     credential,
@@ -129,10 +103,18 @@ impl DockerConfig {
                 .collect(),
             store: document.creds_store.filter(|name| !name.is_empty()),
             helpers,
+            name: "Docker configuration".to_owned(),
         })
     }
 
-    fn entry(&self, authority: &str, path: &str) -> Option<&Credential> {
+    /// The same under a name for people: the file it is from.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    fn entry(&self, authority: &str, path: &str) -> Option<&Entry> {
         let path: Vec<&str> = path
             .split('/')
             .filter(|segment| !segment.is_empty())
@@ -142,8 +124,7 @@ impl DockerConfig {
                 && entry.path.len() <= path.len()
                 && entry.path.iter().zip(&path).all(|(a, b)| a == b)
         });
-        let best = fitting.max_by_key(|entry| entry.path.len());
-        best.map(|entry| &entry.credential)
+        fitting.max_by_key(|entry| entry.path.len())
     }
 }
 
@@ -161,12 +142,64 @@ impl CredentialSource for DockerConfig {
             return self.helpers.ask(helper, &authority).await;
         }
         if let Some(found) = self.entry(&authority, request.get("path").unwrap_or_default()) {
-            return Ok(Some(found.clone()));
+            return Ok(Some(found.credential.clone()));
         }
         match &self.store {
             Some(store) => self.helpers.ask(store, &authority).await,
             None => Ok(None),
         }
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn explain(&self, request: &Identity) -> Vec<Considered> {
+        let Some(authority) = authority(request) else {
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        let considered = |entry: String, used: bool, reason: String| Considered {
+            place: self.name.clone(),
+            entry,
+            used,
+            reason,
+        };
+        let said = |answer: &Result<Option<Credential>>| match answer {
+            Ok(Some(credential)) => (true, format!("it has {}", credential.describe())),
+            Ok(None) => (false, format!("it has nothing for {authority}")),
+            Err(error) => (false, error.to_string()),
+        };
+        if let Some(helper) = self.host_helpers.get(&authority) {
+            let (used, reason) = said(&self.helpers.ask(helper, &authority).await);
+            all.push(considered(format!("credHelpers: {helper}"), used, reason));
+            // Its answer decides, whatever it is.
+            return all;
+        }
+        let path = request.get("path").unwrap_or_default();
+        let best = self.entry(&authority, path);
+        for entry in &self.entries {
+            let is_best = best.is_some_and(|best| std::ptr::eq(best, entry));
+            let reason = match is_best {
+                true => format!("fits best: {}", entry.credential.describe()),
+                false if entry.authority != authority => "another host or port".to_owned(),
+                false if best.is_some() => "another entry fits better".to_owned(),
+                false => "another path".to_owned(),
+            };
+            all.push(considered(format!("auths: {}", entry.key), is_best, reason));
+        }
+        if let Some(store) = self.store.as_ref().filter(|_| best.is_none()) {
+            let (used, reason) = said(&self.helpers.ask(store, &authority).await);
+            all.push(considered(format!("credsStore: {store}"), used, reason));
+        }
+        if all.is_empty() {
+            all.push(considered(
+                "all".to_owned(),
+                false,
+                "it has no entries".to_owned(),
+            ));
+        }
+        all
     }
 }
 
@@ -199,7 +232,7 @@ fn decode(auth: &str) -> Result<Credential> {
 }
 
 /// Host and path of a key: with or without a scheme, and without the API's version that old entries have.
-fn place(key: &str) -> (String, Vec<String>) {
+pub(super) fn place(key: &str) -> (String, Vec<String>) {
     let (scheme, rest) = key.split_once("://").unwrap_or(("", key));
     let mut segments = rest.split('/').filter(|segment| !segment.is_empty());
     let authority = segments.next().unwrap_or_default().to_ascii_lowercase();
@@ -239,112 +272,11 @@ fn authority(request: &Identity) -> Option<String> {
     })
 }
 
-impl Helpers {
-    /// Runs `docker-credential-<name> get`.
-    async fn ask(&self, name: &str, authority: &str) -> Result<Option<Credential>> {
-        let about = |error: Error| {
-            error.context(format!(
-                "ask docker-credential-{} for {authority}",
-                name.escape_debug()
-            ))
-        };
-        let asked = tokio::time::timeout(self.timeout, self.run(name, authority));
-        match asked.await {
-            Ok(answer) => answer.map_err(about),
-            Err(_) => {
-                let seconds = self.timeout.as_secs_f64();
-                let error = Error::new(
-                    ErrorKind::Unavailable,
-                    format!("no answer within {seconds} seconds"),
-                );
-                Err(about(error))
-            }
-        }
-    }
-
-    async fn run(&self, name: &str, authority: &str) -> Result<Option<Credential>> {
-        let server = if authority == "docker.io" {
-            HUB
-        } else {
-            authority
-        };
-        let mut process = tokio::process::Command::new(self.program(name)?)
-            .arg("get")
-            .env_clear()
-            .envs(&self.environment)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| Error::io("start it", &error))?;
-        let pipes = (process.stdin.take(), process.stdout.take());
-        let (Some(mut stdin), Some(stdout)) = pipes else {
-            return Err(Error::internal("a pipe that was asked for is missing"));
-        };
-        let write = async move {
-            // One that knows without asking may have closed its input: its answer counts.
-            let _ = stdin.write_all(server.as_bytes()).await;
-            drop(stdin);
-        };
-        let mut answer = Vec::new();
-        let mut bounded = stdout.take(ANSWER_LIMIT + 1);
-        let ((), read) = tokio::join!(write, bounded.read_to_end(&mut answer));
-        read.map_err(|error| Error::io("read its answer", &error))?;
-        if answer.len() as u64 > ANSWER_LIMIT {
-            return Err(Error::limit(format!(
-                "its answer is larger than {ANSWER_LIMIT} bytes"
-            )));
-        }
-        let status = process
-            .wait()
-            .await
-            .map_err(|error| Error::io("wait for it", &error))?;
-        read_answer(status.success(), &answer)
-    }
-
-    fn program(&self, name: &str) -> Result<PathBuf> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || !name.chars().all(plain) {
-            return Err(Error::invalid("its name is not that of a program"));
-        }
-        let file = format!("docker-credential-{name}{}", std::env::consts::EXE_SUFFIX);
-        let mut programs = self.folders.iter().map(|folder| folder.join(&file));
-        programs
-            .find(|program| program.is_file())
-            .ok_or_else(|| Error::not_found("the program is not installed"))
-    }
-}
-
-fn read_answer(success: bool, answer: &[u8]) -> Result<Option<Credential>> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Answer {
-        username: String,
-        secret: String,
-    }
-    if !success {
-        let text = String::from_utf8_lossy(answer);
-        if text.contains("credentials not found") {
-            return Ok(None);
-        }
-        let text: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
-        return Err(Error::new(
-            ErrorKind::Denied,
-            format!("it says: {}", text.trim()),
-        ));
-    }
-    let answer: Answer = serde_json::from_slice(answer)
-        .map_err(|_| Error::invalid("its answer is not what a credential helper says"))?;
-    Ok(match answer.username.as_str() {
-        "" if answer.secret.is_empty() => None,
-        TOKEN_USER => Some(Credential::IdentityToken(Secret::new(answer.secret))),
-        _ => Some(Credential::basic(answer.username, answer.secret)),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use ocm_content::ErrorKind;
     use serde_json::json;
 
     use super::*;
@@ -422,6 +354,12 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
 
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let write_program = |name: &str, script: &str| {
+            let path = folder.path().join(format!("docker-credential-{name}"));
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write a script");
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).expect("make it a program");
+        };
         for (name, script) in [
             (
                 "good",
@@ -440,10 +378,7 @@ mod tests {
             ),
             ("slow", "read -r a; read -r b < /dev/zero"),
         ] {
-            let path = folder.path().join(format!("docker-credential-{name}"));
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write a script");
-            let mode = std::fs::Permissions::from_mode(0o755);
-            std::fs::set_permissions(&path, mode).expect("make it a program");
+            write_program(name, script);
         }
         let helpers = |timeout| Helpers {
             folders: vec![folder.path().to_owned()],
@@ -483,6 +418,48 @@ mod tests {
             };
             assert!(found.ends_with(expected), "{host}: {found}");
         }
+        let place = folder.path().join("kept");
+        let keeper = format!(
+            "case $1 in store) cat > '{0}' ;; erase) read -r a; test \"$a\" = r.example || {{ echo credentials not found in native keychain; exit 1; }}; rm '{0}' ;; esac",
+            place.display()
+        );
+        let keeper = keeper.replace("\\\"", "\"");
+        write_program("keeper", &keeper);
+        let asked = helpers(Duration::from_secs(600));
+        let secret = Secret::new("p\"w");
+        let stored = asked.store("keeper", "r.example", "jo", &secret).await;
+        stored.expect("it keeps");
+        let kept = std::fs::read_to_string(&place).expect("it was told");
+        assert_eq!(
+            kept,
+            r#"{"ServerURL":"r.example","Username":"jo","Secret":"p\"w"}"#
+        );
+        asked
+            .erase("keeper", "r.example")
+            .await
+            .expect("it forgets");
+        assert!(!place.exists());
+        asked
+            .erase("keeper", "s.example")
+            .await
+            .expect("it never knew");
+        let error = asked.store("broken", "r.example", "jo", &secret).await;
+        let error = error.expect_err("it refuses").to_string();
+        assert!(
+            error.ends_with("it says: locked") && !error.contains("p\"w"),
+            "{error}"
+        );
+        let request = Identity::oci("https", "good.example", None, "a");
+        let looked: Vec<String> = config
+            .explain(&request)
+            .await
+            .iter()
+            .map(|one| format!("{} {}: {}", one.used, one.entry, one.reason))
+            .collect();
+        assert_eq!(
+            looked,
+            ["true credHelpers: good: it has user `u` and password"]
+        );
         let hasty = DockerConfig::parse(
             &json!({"credsStore": "slow"}),
             helpers(Duration::from_millis(50)),

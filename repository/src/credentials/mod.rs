@@ -5,6 +5,8 @@
 
 mod consumer;
 mod docker;
+mod docker_file;
+mod helper;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +15,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ocm_content::Result;
 
-pub use consumer::{Consumers, DockerConfigAt, Properties};
-pub use docker::{DockerConfig, Helpers};
+pub use consumer::{ClientCertificate, Consumers, DockerConfigAt, Pem, Properties};
+pub use docker::DockerConfig;
+pub use docker_file::{DockerFile, Server};
+pub use helper::Helpers;
 
 /// A text that `Debug` and `Display` hide.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -78,6 +82,17 @@ impl Credential {
         Self::Basic {
             username: username.into(),
             password: Secret::new(password),
+        }
+    }
+
+    /// What it is, for people; nothing secret.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Basic { username, .. } => {
+                format!("user `{}` and password", username.escape_debug())
+            }
+            Self::Bearer(_) => "an access token".to_owned(),
+            Self::IdentityToken(_) => "an identity token".to_owned(),
         }
     }
 }
@@ -160,6 +175,31 @@ impl fmt::Display for Identity {
 pub trait CredentialSource: Send + Sync + fmt::Debug {
     /// The credential for `request`.
     async fn credential(&self, request: &Identity) -> Result<Option<Credential>>;
+
+    /// What it is called, for people.
+    fn name(&self) -> String {
+        "credentials".to_owned()
+    }
+
+    /// What is looked at for `request`, in order, and what becomes of it. Programs that would be asked are asked. Nothing
+    /// secret is in it.
+    async fn explain(&self, request: &Identity) -> Vec<Considered> {
+        let _ = request;
+        Vec::new()
+    }
+}
+
+/// One entry that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Considered {
+    /// Where it stands.
+    pub place: String,
+    /// What it is for.
+    pub entry: String,
+    /// Is it the one that is used?
+    pub used: bool,
+    /// Why, or why not.
+    pub reason: String,
 }
 
 /// Knows nothing.
@@ -186,5 +226,23 @@ impl CredentialSource for Chain {
             }
         }
         Ok(None)
+    }
+
+    async fn explain(&self, request: &Identity) -> Vec<Considered> {
+        let mut all: Vec<Considered> = Vec::new();
+        for source in &self.0 {
+            if all.iter().any(|one| one.used) {
+                // Not asked: explaining would run programs that nobody needs.
+                all.push(Considered {
+                    place: source.name(),
+                    entry: "all".to_owned(),
+                    used: false,
+                    reason: "not looked at: what comes earlier has credentials".to_owned(),
+                });
+                continue;
+            }
+            all.extend(source.explain(request).await);
+        }
+        all
     }
 }

@@ -131,6 +131,8 @@ pub(super) struct AuthState {
     schemes: Mutex<BTreeMap<String, Scheme>>,
     looked_up: Mutex<BTreeMap<(String, String), Remembered>>,
     tokens: Mutex<BTreeMap<TokenKey, Arc<tokio::sync::Mutex<Slot>>>>,
+    /// What token services gave in place of refresh tokens, by the fingerprint of the configured one.
+    renewed: Mutex<BTreeMap<String, Secret>>,
 }
 
 impl fmt::Debug for AuthState {
@@ -148,7 +150,13 @@ impl AuthState {
             schemes: Mutex::default(),
             looked_up: Mutex::default(),
             tokens: Mutex::default(),
+            renewed: Mutex::default(),
         }
+    }
+
+    /// Has a registry asked for credentials so far?
+    pub(super) fn has_asked(&self, origin: &str) -> bool {
+        lock(&self.schemes).contains_key(origin)
     }
 }
 
@@ -284,7 +292,7 @@ impl Inner {
             .entry(place(call))
             .or_default()
             .clone();
-        let identity = call.endpoint.identity(&call.path);
+        let identity = call.identity();
         let look_up = || self.auth.credentials.credential(&identity);
         let found = cell.get_or_try_init(look_up).await.map_err(|error| {
             error.context(format!("look up credentials for {}", call.endpoint.name))
@@ -323,11 +331,27 @@ impl Inner {
         {
             return Err(Failure::last(error.clone()));
         }
+        let credential = match credential {
+            Some(Credential::IdentityToken(own)) => {
+                let renewed = lock(&self.auth.renewed).get(&key.fingerprint).cloned();
+                Some(Credential::IdentityToken(renewed.unwrap_or(own)))
+            }
+            credential => credential,
+        };
+        let is_refresh = matches!(credential, Some(Credential::IdentityToken(_)));
         match self
             .fetch_token(call, credential, &realm, service.as_deref(), scopes)
             .await
         {
-            Ok((token, life)) => {
+            Ok(Granted {
+                token,
+                life,
+                refresh,
+            }) => {
+                // Some services take a refresh token once and give the next one with the answer.
+                if let Some(refresh) = refresh.filter(|_| is_refresh) {
+                    lock(&self.auth.renewed).insert(key.fingerprint.clone(), refresh);
+                }
                 let margin = TOKEN_MARGIN.min(life / 5);
                 slot.token = Some((token.clone(), Instant::now() + life - margin));
                 slot.failed = None;
@@ -349,7 +373,7 @@ impl Inner {
         realm: &Url,
         service: Option<&str>,
         scopes: &Scopes,
-    ) -> Result<(Secret, Duration)> {
+    ) -> Result<Granted> {
         let doing = format!(
             "get a token for {} from {}",
             call.endpoint.name,
@@ -380,7 +404,7 @@ impl Inner {
         realm: &Url,
         service: Option<&str>,
         scopes: &Scopes,
-    ) -> Result<(Secret, Duration), Failure> {
+    ) -> Result<Granted, Failure> {
         let mut headers = HeaderMap::new();
         let (method, url, body) = match credential {
             Some(Credential::IdentityToken(token)) => {
@@ -438,10 +462,12 @@ fn token_failure(
         .error
         .to_string()
         .replacen("the registry", "the token service", 1);
-    let name = &call.endpoint.name;
+    let (name, identity) = (&call.endpoint.name, call.identity());
     let hint = match authorized {
-        true => format!("the credentials configured for {name} were refused"),
-        false => format!("no credentials are configured for {name}"),
+        true => {
+            format!("the credentials configured for {name} were refused (looked for: {identity})")
+        }
+        false => format!("no credentials are configured for {name} (looked for: {identity})"),
     };
     Failure {
         error: Error::new(ErrorKind::Denied, message).with_hint(hint),
@@ -479,11 +505,20 @@ fn oauth_form(token: &Secret, service: Option<&str>, scopes: &Scopes) -> String 
     form.finish()
 }
 
-fn read_token(body: &[u8]) -> Result<(Secret, Duration)> {
+/// What a token service hands out.
+struct Granted {
+    token: Secret,
+    life: Duration,
+    /// To ask with the next time.
+    refresh: Option<Secret>,
+}
+
+fn read_token(body: &[u8]) -> Result<Granted> {
     #[derive(Deserialize)]
     struct Answer {
         token: Option<String>,
         access_token: Option<String>,
+        refresh_token: Option<String>,
         expires_in: Option<f64>,
     }
     let wrong = |what: &str| Error::invalid(format!("the token service's answer {what}"));
@@ -498,7 +533,12 @@ fn read_token(body: &[u8]) -> Result<(Secret, Duration)> {
         Some(seconds) if seconds >= 1.0 => (seconds as u64).min(TOKEN_LIFE_MAX),
         _ => TOKEN_LIFE,
     };
-    Ok((Secret::new(token), Duration::from_secs(life)))
+    let refresh = answer.refresh_token.filter(|token| !token.is_empty());
+    Ok(Granted {
+        token: Secret::new(token),
+        life: Duration::from_secs(life),
+        refresh: refresh.map(Secret::new),
+    })
 }
 
 fn basic(username: &str, password: &Secret) -> HeaderValue {
@@ -581,7 +621,7 @@ mod tests {
             let found = read_token(body.as_bytes()).ok();
             let found = found
                 .as_ref()
-                .map(|(token, life)| (token.expose(), life.as_secs()));
+                .map(|granted| (granted.token.expose(), granted.life.as_secs()));
             assert_eq!(found, expected, "{body}");
         }
     }

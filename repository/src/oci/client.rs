@@ -16,12 +16,12 @@ use url::Url;
 
 use super::auth::{AuthState, Scopes};
 use super::config::ClientConfig;
-use super::endpoint::{Endpoint, authority_of, listed, origin_of};
-use super::errors::{Failure, answered, is_passing};
+use super::endpoint::{Endpoint, authority_of, origin_of};
+use super::errors::{Failure, answered, denied_by_proxy, is_passing};
 use super::headers::{next_link, printable};
 use super::retry::Budgets;
 use super::store::OciStore;
-use crate::credentials::CredentialSource;
+use crate::credentials::{CredentialSource, Identity};
 
 /// Redirects followed for one read.
 const REDIRECTS: usize = 5;
@@ -73,6 +73,12 @@ struct Profile {
     insecure: bool,
     /// The `host[:port]` whose client certificate is shown.
     certificate: Option<String>,
+    /// The `host[:port]` that has certificate authorities of its own.
+    authority: Option<String>,
+    proxied: bool,
+    connect: Duration,
+    keep_alive: Option<Duration>,
+    idle: Duration,
 }
 
 impl Client {
@@ -87,12 +93,10 @@ impl Client {
     ) -> Result<Self> {
         let mut certificates = Vec::new();
         for pem in &config.ca_certificates {
-            let found = reqwest::Certificate::from_pem_bundle(pem)
-                .map_err(|error| Error::invalid(format!("a CA certificate: {error}")))?;
-            if found.is_empty() {
-                return Err(Error::invalid("a CA certificate: there is none in the PEM"));
-            }
-            certificates.extend(found);
+            certificates.extend(authorities(pem)?);
+        }
+        for pem in config.host_authorities.values() {
+            authorities(pem)?;
         }
         HeaderValue::from_str(&config.user_agent)
             .map_err(|_| Error::invalid("the user agent has characters that no header may have"))?;
@@ -156,6 +160,25 @@ impl Client {
                 1,
             )
         })
+    }
+
+    /// Asks whether `host` takes the credentials configured for it. `false`: it lets everybody in, so that nothing was
+    /// checked.
+    ///
+    /// # Errors
+    /// Those of [`Client::ping`].
+    pub async fn log_in(&self, host: &str) -> Result<bool> {
+        self.ping(host).await?;
+        let endpoint = Endpoint::resolve(&self.0.config, host)?;
+        Ok(self.0.auth.has_asked(&endpoint.origin()))
+    }
+
+    /// The identity that credentials for `path` at `host` are asked for by. No request is made.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::Invalid`] when the host is malformed.
+    pub fn identity(&self, host: &str, path: &str) -> Result<Identity> {
+        Ok(Endpoint::resolve(&self.0.config, host)?.identity(path))
     }
 
     /// Asks whether `host` speaks the protocol and takes the credentials configured for it.
@@ -244,6 +267,11 @@ impl Call {
     pub(super) fn without_slot(mut self) -> Self {
         self.slot = false;
         self
+    }
+
+    /// The identity that credentials for it are asked for by.
+    pub(super) fn identity(&self) -> Identity {
+        self.endpoint.identity(&self.path)
     }
 
     /// Says what was being done, and after how many tries it was given up.
@@ -391,9 +419,10 @@ impl Inner {
         {
             return Err(too_large());
         }
+        let stall = self.config.timeouts_of(response.url()).stall;
         let mut all = BytesMut::new();
         loop {
-            let chunk = tokio::time::timeout(self.config.timeouts.stall, response.chunk());
+            let chunk = tokio::time::timeout(stall, response.chunk());
             let chunk = chunk
                 .await
                 .map_err(|_| Failure::passing("the answer's body stalled"))?
@@ -417,7 +446,7 @@ impl Inner {
 
     /// Waits before the next try after `failed` failures, or gives the error that the last of them means.
     pub(super) async fn pause(&self, call: &Call, failure: Failure, failed: u32) -> Result<()> {
-        let retry = &self.config.retry;
+        let retry = self.config.retry_of(&call.url);
         if !failure.again || failed >= retry.attempts.max(1) {
             return Err(call.blame(failure.error, failed));
         }
@@ -502,13 +531,15 @@ impl Inner {
 
     fn denied(&self, call: &Call, authorized: bool, body: &[u8]) -> Error {
         let error = answered(StatusCode::UNAUTHORIZED, body);
-        let name = &call.endpoint.name;
-        match authorized {
-            true => error.with_hint(format!(
-                "the credentials configured for {name} were not enough"
-            )),
-            false => error.with_hint(format!("no credentials are configured for {name}")),
-        }
+        let (name, identity) = (&call.endpoint.name, call.identity());
+        error.with_hint(match authorized {
+            true => format!(
+                "the credentials configured for {name} were not enough (looked for: {identity})"
+            ),
+            false => {
+                format!("no credentials are configured for {name} (looked for: {identity})")
+            }
+        })
     }
 
     /// Sends one request and follows where its answer leads.
@@ -572,10 +603,18 @@ impl Inner {
         if let Some(meter) = meter {
             meter.request();
         }
+        let proxy = self.config.proxies.for_url(&url).cloned();
+        if let Some(proxy) = proxy
+            .as_ref()
+            .filter(|it| !matches!(it.scheme(), "http" | "https"))
+        {
+            let what = format!("the proxy {} is no http proxy", origin_of(proxy));
+            return Err(Failure::last(Error::unsupported(what)));
+        }
         let shown = super::endpoint::shown(&url);
         tracing::trace!(method = %method, url = %shown, "request");
+        let patience = self.config.timeouts_of(&url).answer;
         let request = transport.request(method, url).headers(headers);
-        let patience = self.config.timeouts.answer;
         let (request, late): (_, futures::future::BoxFuture<'static, Failure>) = match body {
             Payload::Stream(body, late) => (request.body(body), late),
             Payload::Bytes(bytes) => (request.body(bytes), Box::pin(late(patience))),
@@ -583,9 +622,14 @@ impl Inner {
         };
         let response = tokio::select! {
             biased;
-            response = request.send() => response.map_err(Failure::transport)?,
+            response = request.send() => response.map_err(|error| Failure::transport(error).through(proxy.as_ref()))?,
             failure = late => return Err(failure),
         };
+        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            && let Some(proxy) = &proxy
+        {
+            return Err(Failure::last(denied_by_proxy(proxy)));
+        }
         for warning in response
             .headers()
             .get_all(reqwest::header::WARNING)
@@ -602,14 +646,17 @@ impl Inner {
     fn transport(&self, url: &Url) -> Result<reqwest::Client> {
         let authority = authority_of(url);
         let tls = url.scheme() == "https";
-        let certificates = &self.config.client_certificates;
+        let named = |name: &&String| tls && name.eq_ignore_ascii_case(&authority);
+        let times = self.config.timeouts_of(url);
         let profile = Profile {
             tls,
-            insecure: tls && listed(&self.config.insecure_skip_verify, url, &authority),
-            certificate: certificates
-                .keys()
-                .find(|name| tls && name.eq_ignore_ascii_case(&authority))
-                .cloned(),
+            insecure: tls && self.config.is_insecure(url),
+            proxied: self.config.proxies.for_url(url).is_some(),
+            connect: times.connect,
+            keep_alive: times.keep_alive,
+            idle: times.idle,
+            certificate: self.config.client_certificates.keys().find(named).cloned(),
+            authority: self.config.host_authorities.keys().find(named).cloned(),
         };
         let mut transports = self
             .transports
@@ -635,28 +682,30 @@ impl Inner {
             .retry(reqwest::retry::never())
             .referer(false)
             .user_agent(&config.user_agent)
-            .connect_timeout(config.timeouts.connect)
+            .connect_timeout(profile.connect)
+            .tcp_keepalive(profile.keep_alive)
+            .pool_idle_timeout(profile.idle)
             .http2_adaptive_window(true)
             .tcp_nodelay(true);
-        let bypass = format!(
-            "{},localhost,127.0.0.0/8,::1",
-            config.proxies.bypass.join(",")
-        );
-        let bypass = reqwest::NoProxy::from_string(&bypass);
         let proxy = match profile.tls {
-            true => config.proxies.https.clone().map(reqwest::Proxy::https),
-            false => config.proxies.http.clone().map(reqwest::Proxy::http),
+            true => config.proxies.https.clone(),
+            false => config.proxies.http.clone(),
         };
-        if let Some(proxy) = proxy {
-            let proxy = proxy
+        if let Some(proxy) = proxy.filter(|_| profile.proxied) {
+            let proxy = reqwest::Proxy::all(proxy)
                 .map_err(|error| Error::invalid(format!("the proxy: {}", error.without_url())))?;
-            builder = builder.proxy(proxy.no_proxy(bypass));
+            builder = builder.proxy(proxy);
         }
         builder = match profile {
             // Without TLS no certificate matters, and a machine without any must do.
             Profile { tls: false, .. } => builder.tls_certs_only([]),
             Profile { insecure: true, .. } => builder.tls_danger_accept_invalid_certs(true),
-            _ => builder.tls_certs_merge(self.certificates.clone()),
+            _ => {
+                let own = profile.authority.as_ref();
+                let own = own.and_then(|name| config.host_authorities.get(name));
+                let own = own.map_or(Ok(Vec::new()), |pem| authorities(pem))?;
+                builder.tls_certs_merge(self.certificates.iter().cloned().chain(own))
+            }
         };
         if let Some(name) = &profile.certificate
             && let Some(pem) = config.client_certificates.get(name)
@@ -757,6 +806,15 @@ fn abroad(headers: &HeaderMap) -> HeaderMap {
         }
     }
     kept
+}
+
+fn authorities(pem: &[u8]) -> Result<Vec<reqwest::Certificate>> {
+    let found = reqwest::Certificate::from_pem_bundle(pem)
+        .map_err(|error| Error::invalid(format!("a CA certificate: {error}")))?;
+    match found.is_empty() {
+        true => Err(Error::invalid("a CA certificate: there is none in the PEM")),
+        false => Ok(found),
+    }
 }
 
 /// Resolves when the head of an answer is late.

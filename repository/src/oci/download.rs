@@ -126,7 +126,8 @@ impl Reading {
                 Some(body) => body,
                 None => self.begin().await?,
             };
-            let stall = self.repository.inner.config.timeouts.stall;
+            let config = &self.repository.inner.config;
+            let stall = config.timeouts_of(&self.call.url).stall;
             let failure = match tokio::time::timeout(stall, body.chunks.next()).await {
                 Ok(Some(Ok(mut chunk))) => {
                     let skipped = body.skip.min(chunk.len() as u64);

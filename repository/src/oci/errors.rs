@@ -6,6 +6,7 @@ use ocm_content::{Error, ErrorKind};
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
+use url::Url;
 
 use super::headers::{printable, retry_after};
 
@@ -58,6 +59,21 @@ impl Failure {
         Self::passing(text)
     }
 
+    /// The same with the proxy that the request went through.
+    pub(super) fn through(self, proxy: Option<&Url>) -> Self {
+        let Some(proxy) = proxy else {
+            return self;
+        };
+        let place = format!("through the proxy {}", super::endpoint::origin_of(proxy));
+        if self.error.to_string().contains(PROXY_DENIES) {
+            return Self::last(denied_by_proxy(proxy));
+        }
+        Self {
+            error: self.error.context(place),
+            ..self
+        }
+    }
+
     /// The registry answered something else than what was asked for.
     pub(super) fn answered(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         Self {
@@ -67,6 +83,22 @@ impl Failure {
             status: Some(status),
         }
     }
+}
+
+/// What a proxy that wants credentials looks like below TLS.
+const PROXY_DENIES: &str = "proxy authorization required";
+
+/// The proxy wants (other) credentials.
+pub(super) fn denied_by_proxy(proxy: &Url) -> Error {
+    let given = !proxy.username().is_empty();
+    let message = format!(
+        "the proxy {} asks for credentials",
+        super::endpoint::origin_of(proxy)
+    );
+    Error::new(ErrorKind::Denied, message).with_hint(match given {
+        true => "those in the proxy's URL were refused",
+        false => "put them into the proxy's URL: http://USER:PASSWORD@HOST:PORT",
+    })
 }
 
 /// An error with its causes, printable.

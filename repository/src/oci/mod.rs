@@ -30,7 +30,7 @@ mod upload;
 mod web;
 
 pub use client::Client;
-pub use config::{ClientConfig, Proxies, Timeouts};
+pub use config::{ClientConfig, HostConfig, Proxies, Timeouts};
 pub use retry::{Jitter, RetryConfig};
 pub use store::OciStore;
 pub(crate) use web::{Expected, WebRequest};

@@ -465,7 +465,7 @@ impl<'a> Upload<'a> {
             .closing(&descriptor.digest)
             .header(CONTENT_LENGTH, HeaderValue::from(descriptor.size))
             .without_slot();
-        let timeouts = &self.repository.inner.config.timeouts;
+        let timeouts = self.repository.inner.config.timeouts_of(&call.url);
         let (body, outgoing) = outgoing(source, descriptor.size, &call.meter);
         let late = outgoing.clone().late(timeouts.stall, timeouts.commit);
         let sent = self
@@ -665,7 +665,7 @@ impl<'a> Upload<'a> {
             .header(CONTENT_LENGTH, HeaderValue::from(length))
             .header(CONTENT_RANGE, range)
             .without_slot();
-        let timeouts = &self.repository.inner.config.timeouts;
+        let timeouts = self.repository.inner.config.timeouts_of(&call.url);
         let late = outgoing.clone().late(timeouts.stall, timeouts.commit);
         let answer = self
             .transfer(&call, Payload::Stream(body, Box::pin(late)))
@@ -761,7 +761,7 @@ impl<'a> Upload<'a> {
             .header(CONTENT_LENGTH, HeaderValue::from(0));
         let mut failed = 0;
         loop {
-            let late = late_commit(inner.config.timeouts.commit);
+            let late = late_commit(inner.config.timeouts_of(&call.url).commit);
             let payload = Payload::Stream(reqwest::Body::from(Bytes::new()), Box::pin(late));
             let failure = match self.transfer(&call, payload).await {
                 Ok(answer) => return self.closed(answer, digest),

@@ -188,7 +188,7 @@ impl Client {
             let body = inner.error_body(&mut response).await;
             return Err(blame(refused(status, &headers, &body)));
         }
-        let stall = inner.config.timeouts.stall;
+        let stall = inner.config.timeouts_of(&call.url).stall;
         let state = (response.bytes_stream().boxed(), call.clone(), 0);
         let chunks = stream::try_unfold(state, move |(mut chunks, call, seen)| async move {
             let next = tokio::time::timeout(stall, chunks.next()).await;
@@ -456,7 +456,8 @@ impl Reading {
                 Some(body) => body,
                 None => self.begin().await?,
             };
-            let stall = self.client.inner().config.timeouts.stall;
+            let times = self.client.inner().config.timeouts_of(&self.request.url);
+            let stall = times.stall;
             let failure = match tokio::time::timeout(stall, body.chunks.next()).await {
                 Ok(Some(Ok(mut chunk))) => {
                     let skipped = body.skip.min(chunk.len() as u64);

@@ -4,6 +4,7 @@ mod auth;
 pub(crate) mod debian;
 mod embedded;
 mod matrix;
+mod proxy;
 mod pull;
 mod push;
 mod server;
@@ -28,6 +29,7 @@ fn config() -> ClientConfig {
             answer: NEVER,
             commit: NEVER,
             stall: NEVER,
+            ..Timeouts::default()
         },
         retry: RetryConfig {
             attempts: 3,

@@ -209,3 +209,160 @@ async fn challenges_that_are_not_met() {
         );
     }
 }
+
+/// A token that ends while a blob streams: the rest is asked for with another one, and a running digest goes on.
+#[tokio::test]
+async fn a_token_that_ends_in_mid_blob_is_replaced_and_the_blob_goes_on() {
+    let bytes = super::sample(100_000);
+    let link = Descriptor::of("application/x-test", &bytes);
+    let tokens_given = Arc::new(AtomicUsize::new(0));
+    let server = Server::start(move |request, _| {
+        let (bytes, given) = (bytes.clone(), tokens_given.clone());
+        async move {
+            let host = request.header("host").unwrap_or_default().to_owned();
+            if request.target.starts_with("/token") {
+                let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+                return Reply::new(200)
+                    .body(format!(r#"{{"token":"t{number}","expires_in":300}}"#));
+            }
+            let denied = Reply::new(401).header(
+                "www-authenticate",
+                format!(r#"Bearer realm="http://{host}/token",service=s"#),
+            );
+            let range = request.header("range");
+            match (request.header("authorization"), range) {
+                // The first token is good for the first part only.
+                (Some("Bearer t1"), None) => {
+                    let part = bytes[..40_000].to_vec();
+                    Reply::new(200).body(part).length(bytes.len()).cut()
+                }
+                (Some("Bearer t2"), Some(range)) => {
+                    assert_eq!(range, "bytes=40000-");
+                    let rest = bytes[40_000..].to_vec();
+                    Reply::new(206)
+                        .header("content-range", "bytes 40000-99999/100000")
+                        .body(rest)
+                }
+                _ => denied,
+            }
+        }
+    })
+    .await;
+    let store = acme(&server, Knows(Credential::basic("jo", "secret")));
+    let blob = store.fetch(&link);
+    blob.read(1 << 20).await.expect("the whole blob, verified");
+    assert_eq!(tokens(&server).len(), 2, "{:?}", server.lines());
+}
+
+/// A token service that takes a refresh token once gets the next one that it gave.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_is_renewed() {
+    let server = Server::start(|request, _| async move {
+        let host = request.header("host").unwrap_or_default().to_owned();
+        if request.target.starts_with("/token") {
+            let body = String::from_utf8_lossy(&request.body).into_owned();
+            let next = match body.contains("refresh_token=first") {
+                true => "second",
+                false => "third",
+            };
+            return Reply::new(200).body(format!(
+                r#"{{"access_token":"a","expires_in":60,"refresh_token":"{next}"}}"#
+            ));
+        }
+        match request.header("authorization") {
+            Some("Bearer a") => Reply::new(200),
+            _ => Reply::new(401).header(
+                "www-authenticate",
+                format!(r#"Bearer realm="http://{host}/token""#),
+            ),
+        }
+    })
+    .await;
+    let store = acme(
+        &server,
+        Knows(Credential::IdentityToken(Secret::new("first"))),
+    );
+    for _ in 0..3 {
+        store.exists(&link()).await.expect("an answer");
+        tokio::time::advance(Duration::from_secs(61)).await;
+    }
+    let sent: Vec<String> = tokens(&server)
+        .iter()
+        .map(|request| String::from_utf8_lossy(&request.body).into_owned())
+        .map(|body| {
+            let from = body.find("refresh_token=").expect("a token") + 14;
+            body[from..]
+                .split('&')
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(sent, ["first", "second", "third"]);
+}
+
+/// Several credentials on one host, told apart by the path; tokens of one are never used for the other.
+#[tokio::test]
+async fn each_part_of_a_registry_has_its_own_credentials() {
+    let server = Server::start(|request, _| async move {
+        let host = request.header("host").unwrap_or_default().to_owned();
+        let authorization = request.header("authorization").unwrap_or_default();
+        if request.target.starts_with("/token") {
+            let user = match authorization {
+                "Basic YW5uOnB3" => "ann",
+                "Basic Ym9iOnB3" => "bob",
+                "" => "nobody",
+                _ => return Reply::new(401),
+            };
+            return Reply::new(200).body(format!(r#"{{"token":"{user}","expires_in":300}}"#));
+        }
+        let mut parts = request.target.split('/').skip(2);
+        let wanted = match (parts.next(), parts.next()) {
+            (Some("acme"), Some("secret")) => "Bearer ann",
+            (Some("acme"), _) => "Bearer bob",
+            _ => "Bearer nobody",
+        };
+        match authorization == wanted {
+            true => Reply::new(200),
+            false => Reply::new(401).header(
+                "www-authenticate",
+                format!(r#"Bearer realm="http://{host}/token""#),
+            ),
+        }
+    })
+    .await;
+    let (hostname, port) = server.host.split_once(':').expect("a port");
+    let consumer = |path: &str, user: &str| {
+        serde_json::json!({
+            "identity": {"type": "OCIRegistry", "hostname": hostname, "port": port, "scheme": "http", "path": path},
+            "credentials": [{"type": "Credentials/v1", "properties": {"username": user, "password": "pw"}}],
+        })
+    };
+    let document = serde_json::json!({"type": "credentials.config.ocm.software/v1", "consumers": [
+        consumer("acme/*", "bob"), consumer("acme/secret", "ann"),
+    ]});
+    let consumers =
+        ocm_repository::credentials::Consumers::from_documents([&document]).expect("consumers");
+    let client = client(config(), consumers);
+    for repository in [
+        "acme/secret",
+        "acme/x",
+        "acme/secret/below",
+        "free",
+        "acme/x",
+    ] {
+        let store = client.store(&server.host, repository).expect("a store");
+        store.exists(&link()).await.expect(repository);
+    }
+    let users: Vec<Option<String>> = tokens(&server)
+        .iter()
+        .map(|request| request.header("authorization").map(str::to_owned))
+        .collect();
+    let (ann, bob) = ("Basic YW5uOnB3".to_owned(), "Basic Ym9iOnB3".to_owned());
+    assert_eq!(
+        users,
+        [Some(ann.clone()), Some(bob), Some(ann), None],
+        "{:?}",
+        server.lines()
+    );
+}
