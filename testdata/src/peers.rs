@@ -63,19 +63,30 @@ impl Drop for DockerRegistry {
 impl DockerRegistry {
     /// Starts one on loopback, if it is installed.
     pub async fn start() -> Option<Self> {
+        Self::start_with(None).await
+    }
+
+    /// The same for the user `jo` with the password `secret` only.
+    pub async fn guarded() -> Option<Self> {
+        // By bcrypt, which is all that it takes.
+        let line = "jo:$2b$05$AFFqKxCQe3/F2gxfbU8f6.JM.kZ8s0iLn7hoEAHtToWTXwwwhxns6\n";
+        Self::start_with(Some(line)).await
+    }
+
+    async fn start_with(users: Option<&str>) -> Option<Self> {
         if !installed("docker-registry") {
             return None;
         }
         // Another process may take the port between our look and its start: then another port is tried.
         for _ in 0..5 {
-            if let Some(registry) = Self::try_start().await {
+            if let Some(registry) = Self::try_start(users).await {
                 return Some(registry);
             }
         }
         panic!("docker-registry does not start");
     }
 
-    async fn try_start() -> Option<Self> {
+    async fn try_start(users: Option<&str>) -> Option<Self> {
         let data = tempfile::tempdir().expect("a temporary folder");
         let host = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
@@ -87,6 +98,13 @@ impl DockerRegistry {
              http:\n  addr: '{host}'\n",
             data.path().display()
         );
+        let auth = users.map_or_else(String::new, |users| {
+            let path = data.path().join("htpasswd");
+            std::fs::write(&path, users).expect("write the users");
+            let path = path.display();
+            format!("auth: {{htpasswd: {{realm: test, path: {path}}}}}\n")
+        });
+        let config = config + &auth;
         let path = data.path().join("config.yml");
         std::fs::write(&path, config).expect("write the configuration");
         let process = Command::new("/usr/bin/docker-registry")

@@ -3,6 +3,7 @@
 use ocm_repository::Existing;
 use ocm_specs::RepositorySpec;
 use ocm_specs::descriptor::ComponentDescriptor;
+use ocm_testdata::peers::vector;
 use serde_json::{Value, json};
 
 use crate::place::Place;
@@ -183,4 +184,145 @@ async fn files_are_looked_for_in_order() {
     let here = here.trim_end_matches('/');
     let at_home = place.run_with(&[("HOME", here)], &get).await.ok().stderr;
     assert!(!at_home.contains("not read"), "{at_home}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_is_shown_without_secrets() {
+    let place = Place::new();
+    place.put(
+        "one",
+        "type: generic.config.ocm.software/v1\nconfigurations:\n\
+         - {type: http.config.ocm.software/v1alpha1, timeout: 1m}\n\
+         - type: generic.config.ocm.software/v1\n  configurations: [{type: inner.config, url: 'https://jo:hunter2@h/?sig=hunter2'}]\n\
+         - {type: attributes.config.ocm.software, attributes: {cache: ~/c}}\n",
+    );
+    place.put(
+        "two",
+        "type: credentials.config.ocm.software\nconsumers:\n- identity: {type: OCIRegistry, hostname: h, port: 5000}\n  \
+         credentials: [{type: Credentials/v1, properties: {username: jo, password: hunter2}}]\n",
+    );
+    let get = ["get", "config", "--config", "one", "--config", "two", "-o"];
+    let shown = async |format: &str| {
+        let ran = place.run(&[&get[..], &[format]].concat()).await.ok();
+        assert!(!ran.stdout.contains("hunter2"), "{}", ran.stdout);
+        ran
+    };
+    let document = shown("json").await.json();
+    let kinds: Vec<&str> = document["configurations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "http.config.ocm.software/v1alpha1",
+            "attributes.config.ocm.software",
+            "inner.config",
+            "credentials.config.ocm.software",
+        ]
+    );
+    let consumer = &document["configurations"][3]["consumers"][0];
+    assert_eq!(
+        consumer["credentials"][0]["properties"],
+        json!({"username": "jo", "password": "***"})
+    );
+    assert_eq!(shown("ndjson").await.json(), document);
+    assert_eq!(shown("ndjson").await.stdout.lines().count(), 1);
+    // What is printed as YAML is a configuration again.
+    place.put("three", shown("yaml").await.stdout);
+    let again = ["get", "config", "--config", "three", "-o", "json"];
+    assert_eq!(place.run(&again).await.ok().json(), document);
+    let none = place
+        .run(&["get", "config", "-o", "json"])
+        .await
+        .ok()
+        .json();
+    assert_eq!(none["configurations"], json!([]));
+}
+
+/// Every shared file is read as the programs that it is from read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_both_go_programs_are_read() {
+    let Some(folder) = vector("config") else {
+        return;
+    };
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("home/.docker")).unwrap();
+    let docker = std::fs::read(folder.join("dockerconfig.json")).unwrap();
+    place.put("home/.docker/config.json", docker);
+    let home = place.path("home").display().to_string();
+    let doctor = async |file: &str, reference: &str| {
+        let path = folder.join(file).display().to_string();
+        let arguments = [
+            "doctor",
+            "credentials",
+            reference,
+            "--config",
+            &path,
+            "-o",
+            "json",
+        ];
+        let environment = [("HOME", home.as_str())];
+        let found = place.run_with(&environment, &arguments).await.ok().json();
+        let used = found["considered"].as_array().unwrap().iter();
+        let mut used = used.filter(|one| one["used"] == true);
+        used.next().map_or("none".to_owned(), |one| {
+            let place = one["place"].as_str().unwrap().replace(&path, file);
+            let place = place.replace(&home, "~");
+            let entry = one["entry"].as_str().unwrap();
+            format!("{place} {entry} {}", one["reason"].as_str().unwrap())
+        })
+    };
+    for (file, reference, expected) in [
+        (
+            "ocmconfig-ghcr.yaml",
+            "ghcr.io/acme//acme.org/x:1.0.0",
+            "ocmconfig-ghcr.yaml: configurations[0].consumers[0].identity hostname=ghcr.io,type=OCIRegistry fits best: user `ghcr-user` and password",
+        ),
+        (
+            "ocmconfig-mixed.yaml",
+            "ghcr.io/acme/image:1",
+            "~/.docker/config.json auths: https://ghcr.io fits best: user `mandelsoft` and password",
+        ),
+        (
+            "ocmconfig-two-ports.yaml",
+            "http://localhost:31002//acme.org/x",
+            "ocmconfig-two-ports.yaml: configurations[0].consumers[0].identity hostname=localhost,port=31002,scheme=http,type=OCIRegistry fits best: user `admin` and password",
+        ),
+        (
+            "ocmconfig-two-ports.yaml",
+            "http://localhost:31003//acme.org/x",
+            "none",
+        ),
+        (
+            "ocmconfig-v1-simple.yaml",
+            "docker.io/library/alpine:3",
+            "~/.docker/config.json auths: https://index.docker.io/v1/ fits best: user `mandelsoft` and password",
+        ),
+        ("ocmconfig-v1-keys.yaml", "other.example", "none"),
+        ("sign.yaml", "other.example", "none"),
+        ("verify.yaml", "other.example", "none"),
+        (
+            "dockerconfig.json",
+            "ghcr.io",
+            "~/.docker/config.json auths: https://ghcr.io fits best: user `mandelsoft` and password",
+        ),
+    ] {
+        assert_eq!(
+            doctor(file, reference).await,
+            expected,
+            "{file} {reference}"
+        );
+    }
+    // All entries are kept, those of unknown types, too.
+    let mixed = folder.join("ocmconfig-mixed.yaml").display().to_string();
+    let mixed = ["get", "config", "--config", &mixed, "-o", "json"];
+    let mixed = place.run(&mixed).await.ok().json();
+    assert_eq!(mixed["configurations"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        mixed["configurations"][4]["registrations"][0]["name"],
+        "plugin/jfrog/JFrogHelm"
+    );
 }

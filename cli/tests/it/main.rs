@@ -17,6 +17,7 @@ mod forms;
 mod graphs;
 mod hostile;
 mod invariants;
+mod login;
 mod look;
 mod output;
 mod place;
