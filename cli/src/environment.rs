@@ -333,8 +333,11 @@ fn configs_in(folder: &Path) -> [PathBuf; 2] {
 pub(crate) fn host_alias(entry: &str) -> Result<(String, Url), CliError> {
     let usage = |why: String| {
         // What stands behind may hold a password.
-        let host = entry.split_once('=').map_or(entry, |(host, _)| host);
-        CliError::usage(format!("`{host}=…` is not a host alias: {why}"))
+        let shown = match entry.split_once('=') {
+            Some((host, _)) => format!("{host}=…"),
+            None => entry.to_owned(),
+        };
+        CliError::usage(format!("`{shown}` is not a host alias: {why}"))
             .with_hint("write HOST=URL, as in ghcr.io=http://127.0.0.1:5001")
     };
     let (host, url) = entry

@@ -159,7 +159,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "a constant: the type of a function's result",
     ),
     (
-        "repository/src/credentials/docker.rs",
+        "repository/src/credentials/helper.rs",
         "std::env::consts::EXE_SUFFIX",
         "a constant of the platform, not the environment",
     ),
