@@ -2,8 +2,8 @@
 //!
 //! One file per family of commands; this one has what they share and the list of verbs.
 
-mod add;
 mod access;
+mod add;
 mod download;
 mod look;
 mod serve;
@@ -14,8 +14,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::add::*;
 pub(crate) use self::access::*;
+pub(crate) use self::add::*;
 pub(crate) use self::download::*;
 pub(crate) use self::look::*;
 pub(crate) use self::serve::*;

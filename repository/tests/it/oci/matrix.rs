@@ -204,6 +204,7 @@ fn patient() -> ClientConfig {
             answer: while_,
             commit: while_,
             stall: while_,
+            ..Timeouts::default()
         },
         retry: RetryConfig {
             attempts: ATTEMPTS,
