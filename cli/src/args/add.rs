@@ -61,6 +61,12 @@ pub(crate) struct AddArgs {
         conflicts_with = "external_component_version_copy_policy"
     )]
     pub(crate) complete: bool,
+    /// Take the content of all resources in, wherever it is.
+    #[arg(short = 'V', long)]
+    pub(crate) copy_resources: bool,
+    /// Take the content of resources in that are the component's own (`relation: local`).
+    #[arg(short = 'L', long)]
+    pub(crate) copy_local_resources: bool,
     /// Neither compute nor compare digests of what stays elsewhere: resources by reference, other component versions.
     #[arg(long)]
     pub(crate) skip_reference_digest_processing: bool,

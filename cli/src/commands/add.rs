@@ -10,8 +10,8 @@ use ocm_specs::constructor::{Constructor, Variables, is_variable_name};
 use ocm_specs::yaml::{self, Source};
 use ocm_specs::{ComponentDescriptor, RepositorySpec};
 use ocm_transformers::construct::{
-    ConflictPolicy, ConstructError, ConstructOptions, Construction, Document, ExternalPolicy,
-    Target, construct,
+    ByValue, ConflictPolicy, ConstructError, ConstructOptions, Construction, Document,
+    ExternalPolicy, Target, construct,
 };
 use serde_json::Value as Json;
 
@@ -27,6 +27,8 @@ use crate::ui::Ui;
 const DEFAULT_ARCHIVE: &str = "transport-archive";
 /// The constructor that is read where nothing else is said, and what it is called in folders.
 const CONSTRUCTOR_NAMES: [&str; 2] = ["component-constructor.yaml", "component-constructor.yml"];
+/// Deepest chain of references that is shown in a tree.
+const DEPTH_LIMIT: usize = 64;
 /// Largest constructor or settings file that is read: 64 MiB.
 const FILE_LIMIT: u64 = 64 << 20;
 
@@ -48,6 +50,11 @@ pub(crate) async fn component_versions(args: AddArgs, ui: &Ui) -> Result<(), Cli
         },
         skip_reference_digests: args.skip_reference_digest_processing,
         concurrency: usize::from(args.concurrency_limit),
+        by_value: match (args.copy_resources, args.copy_local_resources) {
+            (true, _) => ByValue::All,
+            (false, true) => ByValue::Local,
+            (false, false) => ByValue::Inputs,
+        },
         source_date: ui.environment.source_date()?,
     };
     let session = session::open(ui, SessionOptions::default())?;
@@ -92,16 +99,7 @@ async fn run(
         resolver: resolver.and(spec.clone()),
         dry_run: args.dry_run,
     };
-    let made = construct(session, &target, documents, options).await;
-    let made = match made {
-        Ok(made) => made,
-        Err(error) => {
-            if let Some(fresh) = &fresh {
-                fresh.forget();
-            }
-            return Err(error.into());
-        }
-    };
+    let made = construct(session, &target, documents, options).await?;
     if !args.dry_run {
         session::finish(session).await?;
         if let Some(fresh) = fresh {
@@ -236,9 +234,11 @@ impl Fresh {
         moved.map_err(|error| CliError::file("replace", &self.target, &error))?;
         remove(&old).map_err(|error| CliError::file("remove", &old, &error))
     }
+}
 
-    /// Removes what was begun.
-    fn forget(&self) {
+impl Drop for Fresh {
+    /// What was begun and did not get to its place goes, whether the call failed or was interrupted.
+    fn drop(&mut self) {
         // Best effort: the error that led here is the one to tell.
         let _ = remove(&self.made);
     }
@@ -498,18 +498,20 @@ fn tree(construction: &Construction) -> String {
     };
     let mut out = String::new();
     for root in all.iter().filter(|it| !is_child(it)) {
-        branch(&all, root, "", "", &mut out);
+        branch(&all, root, ("", ""), 0, &mut out);
     }
     out
 }
 
+/// One version and what is below it. `lead` stands before its line and before those below.
 fn branch(
     all: &[&ComponentDescriptor],
     one: &ComponentDescriptor,
-    fork: &str,
-    indent: &str,
+    lead: (&str, &str),
+    depth: usize,
     out: &mut String,
 ) {
+    let (fork, indent) = lead;
     let _ = writeln!(
         out,
         "{fork}{}:{}  ({})",
@@ -517,6 +519,9 @@ fn branch(
         one.version(),
         one.provider().name
     );
+    if depth == DEPTH_LIMIT {
+        return;
+    }
     let references: Vec<_> = one.references().collect();
     let count = one.resources().len() + references.len();
     let forks = |at: usize| {
@@ -548,7 +553,13 @@ fn branch(
         {
             Some(child) => {
                 let fork = format!("{indent}{fork}{}: ", reference.name());
-                branch(all, child, &fork, &format!("{indent}{below}"), out);
+                branch(
+                    all,
+                    child,
+                    (&fork, &format!("{indent}{below}")),
+                    depth + 1,
+                    out,
+                );
             }
             None => {
                 let _ = writeln!(

@@ -2,8 +2,12 @@
 
 use std::path::Path;
 
+use ocm_specs::constructor::{Constructor, Variables};
+use ocm_specs::yaml::{LoadOptions, Source, load};
 use ocm_testdata::components::push;
 use ocm_testdata::fixtures::{ArchiveForm, chart, image_index};
+use ocm_testdata::peers::{installed, vector};
+use ocm_testdata::web::{WebServer, helm_repository};
 use serde_json::json;
 
 use crate::add::{hex, put, resource, stored};
@@ -491,20 +495,33 @@ async fn nothing_is_made_before_everything_is_right() {
         ran.stderr
     );
     assert!(!place.path("ctf").exists());
+    // What is found wrong late, when content was stored already, leaves nothing under a name either.
+    place.put(
+        "late.yaml",
+        component(&format!("  resources:\n  - name: it\n    type: blob\n    input: {{type: utf8, text: z}}\n    digest: {{hashAlgorithm: SHA-256, normalisationAlgorithm: genericBlobDigest/v1, value: {}}}\n", "a".repeat(64))),
+    );
+    place
+        .run(&["add", "cv", "-r", "./ctf", "good.yaml", "late.yaml"])
+        .await
+        .code(5);
+    assert!(!place.path("ctf/artifact-index.json").exists());
+    place
+        .run(&["add", "cv", "-r", "./ctf.tgz", "good.yaml", "late.yaml"])
+        .await
+        .code(5);
+    assert!(!place.path("ctf.tgz").exists());
     // A conflict is found before anything is read.
     place
         .run(&["add", "cv", "-r", "./ctf", "good.yaml"])
         .await
         .ok();
-    let before = place.files();
     place.put("late.yaml", "{name: a.io/late, version: 1.0.0, provider: p, resources: [{name: it, type: blob, input: {type: utf8, text: z}}]}\n");
+    let before = place.files();
     place
         .run(&["add", "cv", "-r", "./ctf", "late.yaml", "good.yaml"])
         .await
         .code(8);
-    let mut after = place.files();
-    after.remove(Path::new("late.yaml"));
-    assert!(after == before);
+    assert!(place.files() == before);
 }
 
 /// Variables: arguments win over settings, and these over the environment.
@@ -660,4 +677,271 @@ async fn archives_of_every_form_and_place() {
             "type": "localBlob", "mediaType": "text/plain; charset=utf-8", "localReference": format!("sha256:{}", hex("content\n"))
         })
     );
+}
+
+/// Content that is fetched: charts of Helm repositories, URLs, artifacts; taken in, or left with a digest.
+#[tokio::test(flavor = "multi_thread")]
+async fn content_elsewhere() {
+    let registry = Peer::embedded().await;
+    let place = Place::new().alias("r.io", &registry);
+    let image = image_index();
+    push(&place.session(), "r.io/image:1", &image)
+        .await
+        .unwrap();
+    let packed = chart().blobs[1].read(1 << 30).await.unwrap();
+    let mut files = helm_repository("mychart", "1.4.0", &packed, true);
+    files.push(("/file.txt".to_owned(), "a file".into()));
+    let web = WebServer::files(files).await;
+    let url = web.url();
+    let digest = format!(
+        "{{hashAlgorithm: SHA-256, normalisationAlgorithm: genericBlobDigest/v1, value: {}}}",
+        hex("a file")
+    );
+    let text = |digest: &str| {
+        component(&format!(
+            "  resources:\n\
+             \x20 - {{name: chart, type: helmChart, input: {{type: helm, helmRepository: '{url}', path: mychart, version: 1.4.0}}}}\n\
+             \x20 - {{name: direct, type: helmChart, input: {{type: helm, helmRepository: '{url}/mychart-1.4.0.tgz'}}}}\n\
+             \x20 - {{name: file, type: blob, input: {{type: wget, url: '{url}/file.txt', mediaType: text/plain}}, digest: {digest}}}\n\
+             \x20 - {{name: left, type: blob, access: {{type: wget, url: '{url}/file.txt', mediaType: text/plain}}, digest: {digest}}}\n\
+             \x20 - {{name: left-chart, type: helmChart, relation: local, access: {{type: helm, helmRepository: '{url}', helmChart: 'mychart:1.4.0'}}}}\n\
+             \x20 - {{name: image, type: ociImage, access: {{type: ociArtifact, imageReference: 'r.io/image:1'}}}}\n"
+        ))
+    };
+    place.put("c.yaml", text(&digest));
+    add(&place, &[]).await.ok();
+    let stored_ = stored(&place, "./ctf//a.io/app:1.0.0").await;
+    let of = |component: &serde_json::Value, name: &str, field: &str| {
+        resource(component, name)[field].clone()
+    };
+    assert_eq!(
+        of(&stored_, "chart", "access")["mediaType"],
+        "application/vnd.oci.image.manifest.v1+json"
+    );
+    assert_eq!(of(&stored_, "file", "digest")["value"], hex("a file"));
+    assert_eq!(
+        of(&stored_, "left", "digest"),
+        of(&stored_, "file", "digest")
+    );
+    assert_eq!(of(&stored_, "left", "access")["type"], "wget");
+    assert_eq!(of(&stored_, "left-chart", "digest")["value"], hex(&packed));
+    let blobs = tree(&place.path("ctf/blobs"));
+    let has = |digest: &str| blobs.contains_key(Path::new(&format!("sha256.{digest}")));
+    assert!(has(&hex(&packed)) && !has(image.root.digest.hex()));
+    // As v1 takes resources in, besides the three inputs.
+    for (flag, taken) in [("--copy-local-resources", 1), ("-V", 3)] {
+        let target = format!("./taken{taken}");
+        place
+            .run(&["add", "cv", flag, "-c", "c.yaml", "-r", &target])
+            .await
+            .ok();
+        let component = stored(&place, &format!("{target}//a.io/app:1.0.0")).await;
+        let list = component["resources"].as_array().unwrap();
+        let local = list
+            .iter()
+            .filter(|it| it["access"]["type"] == "localBlob")
+            .count();
+        assert_eq!(local, 3 + taken, "{flag}");
+        assert_eq!(
+            of(&component, "image", "digest"),
+            of(&stored_, "image", "digest")
+        );
+        assert_eq!(of(&component, "left", "relation"), "external");
+    }
+    let all = stored(&place, "./taken3//a.io/app:1.0.0").await;
+    assert_eq!(of(&all, "image", "access")["referenceName"], "image:1");
+    place.put(
+        "c.yaml",
+        text(&digest.replace(&hex("a file"), &hex("another"))),
+    );
+    let wrong = place
+        .run(&["add", "cv", "-c", "c.yaml", "-r", "./wrong"])
+        .await
+        .code(5);
+    assert_eq!(
+        wrong.stderr.matches("the constructor states").count(),
+        2,
+        "{}",
+        wrong.stderr
+    );
+    place.put("c.yaml", text(&digest).replace("file.txt", "none.txt"));
+    place
+        .run(&["add", "cv", "-c", "c.yaml", "-r", "./wrong"])
+        .await
+        .code(4);
+}
+
+/// An image that another tool saved as an OCI layout.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layout_of_skopeo() {
+    if !installed("skopeo") {
+        return;
+    }
+    let registry = Peer::embedded().await;
+    let place = Place::new().alias("r.io", &registry);
+    let image = image_index();
+    push(&place.session(), "r.io/image:1", &image)
+        .await
+        .unwrap();
+    let from = format!(
+        "docker://{}/image:1",
+        registry.url().trim_start_matches("http://")
+    );
+    let saved = tokio::process::Command::new("/usr/bin/skopeo")
+        .args([
+            "--insecure-policy",
+            "copy",
+            "--all",
+            "--src-tls-verify=false",
+            &from,
+            "oci-archive:image.tar:1",
+        ])
+        .current_dir(place.path(""))
+        .output()
+        .await
+        .unwrap();
+    assert!(
+        saved.status.success(),
+        "{}",
+        String::from_utf8_lossy(&saved.stderr)
+    );
+    place.put("c.yaml", one("image", "{type: file, path: image.tar, mediaType: application/vnd.ocm.software.oci.layout.v1+tar}"));
+    add(&place, &[]).await.ok();
+    let component = stored(&place, "./ctf//a.io/app:1.0.0").await;
+    assert_eq!(
+        resource(&component, "image")["digest"]["value"],
+        image.root.digest.hex()
+    );
+}
+
+/// References are found where the configuration says, and stay there.
+#[tokio::test(flavor = "multi_thread")]
+async fn resolvers_find_references() {
+    let place = Place::new();
+    place.put(
+        "dep.yaml",
+        "{name: a.io/dep, version: 1.0.0, provider: p}\n",
+    );
+    place.put(
+        "c.yaml",
+        component(
+            "  componentReferences: [{name: dep, componentName: a.io/dep, version: 1.0.0}]\n",
+        ),
+    );
+    place.put("config", "type: generic.config.ocm.software/v1\nconfigurations:\n- type: resolvers.config.ocm.software/v1alpha1\n  resolvers: [{componentNamePattern: 'a.io/*', repository: {type: CommonTransportFormat/v1, filePath: ./deps}}]\n");
+    place
+        .run(&["add", "cv", "-c", "dep.yaml", "-r", "./deps"])
+        .await
+        .ok();
+    add(&place, &[]).await.code(4);
+    add(&place, &["--config", "config"]).await.ok();
+    let component = stored(&place, "./ctf//a.io/app:1.0.0").await;
+    assert_eq!(
+        component["componentReferences"][0]["digest"]["normalisationAlgorithm"],
+        "jsonNormalisation/v4alpha1"
+    );
+    assert_eq!(
+        place
+            .run(&["get", "cv", "./ctf", "-o", "ndjson"])
+            .await
+            .ok()
+            .stdout
+            .lines()
+            .count(),
+        1
+    );
+}
+
+/// Referenced component versions come along with what is stored beside them, if that is wanted.
+#[tokio::test(flavor = "multi_thread")]
+async fn references_come_along() {
+    let place = Place::new();
+    place.put("low.yaml", "{name: a.io/low, version: 1.0.0, provider: p, resources: [{name: it, type: blob, input: {type: utf8, text: low}}], sources: [{name: code, type: blob, input: {type: utf8, text: code}}]}\n");
+    place.put("dep.yaml", "{name: a.io/dep, version: 1.0.0, provider: p, componentReferences: [{name: low, componentName: a.io/low, version: 1.0.0}]}\n");
+    place.put("c.yaml", component("  componentReferences: [{name: dep, componentName: a.io/dep, version: 1.0.0}, {name: low, componentName: a.io/low, version: 1.0.0}]\n"));
+    place
+        .run(&["add", "cv", "-r", "./deps", "low.yaml", "dep.yaml"])
+        .await
+        .ok();
+    let copy = [
+        "--lookup",
+        "./deps",
+        "--external-component-version-copy-policy",
+        "copy-or-fail",
+    ];
+    let dry = add(&place, &[&copy[..], &["--dry-run", "-o", "table"]].concat())
+        .await
+        .ok();
+    assert!(!place.path("ctf").exists(), "{}", dry.stdout);
+    let ran = add(&place, &copy).await.ok();
+    let results: Vec<&str> = ran
+        .stdout
+        .lines()
+        .filter_map(|line| line.split_whitespace().last())
+        .collect();
+    assert_eq!(results, ["RESULT", "copied", "copied", "created"]);
+    for name in ["low", "dep"] {
+        let (from, to) = (
+            format!("./deps//a.io/{name}:1.0.0"),
+            format!("./ctf//a.io/{name}:1.0.0"),
+        );
+        assert_eq!(stored(&place, &from).await, stored(&place, &to).await);
+    }
+    place
+        .run(&["check", "cv", "./ctf//a.io/app:1.0.0"])
+        .await
+        .ok();
+}
+
+/// The schema that the library v2 publishes, and what is read here.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_published_schema() {
+    let Some(schema) = vector("schemas/component-constructor.schema.json") else {
+        return;
+    };
+    let schema: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(schema).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let document = |text: &str| {
+        let source = Source::new("c.yaml", text);
+        load(&source, &LoadOptions::default()).unwrap().to_json()
+    };
+    let mut variables = Variables::new();
+    for (name, value) in [
+        ("NAME", "acme.org/x"),
+        ("VERSION", "1.0.0"),
+        ("POSTGRES_VERSION", "18"),
+        ("OCI_LAYOUT", "x"),
+    ] {
+        variables.set(name, value);
+    }
+    // Name, valid as it stands, valid with variables.
+    for (name, plain, expanded) in [
+        ("helm-nested", true, true),
+        ("sovereign-notes", false, true),
+        ("sovereign-postgres", false, true),
+        ("sovereign-product", false, true),
+        ("v1-single-component", false, false),
+        ("v1-components", false, false),
+    ] {
+        let Some(path) = vector(&format!("constructor/{name}.yaml")) else {
+            return;
+        };
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(validator.is_valid(&document(&text)), plain, "{name}");
+        let replaced = ["NAME", "VERSION", "POSTGRES_VERSION", "OCI_LAYOUT"]
+            .iter()
+            .fold(text.clone(), |text, name| {
+                text.replace(&format!("${{{name}}}"), variables.get(name).unwrap())
+            });
+        assert_eq!(validator.is_valid(&document(&replaced)), expanded, "{name}");
+        // All of them are read here, those of v1 too.
+        let read = Constructor::read(&Source::new(name, text), Some(&variables), Some("1.0.0"));
+        assert!(read.is_ok(), "{name}: {}", read.unwrap_err());
+    }
+    // Its own example, too.
+    for example in schema["$defs"]["component"]["examples"].as_array().unwrap() {
+        let read = Constructor::read(&Source::new("example", example.to_string()), None, None);
+        assert!(read.is_ok(), "{}", read.unwrap_err());
+    }
 }

@@ -11,10 +11,11 @@ use ocm_specs::diagnostic::{Diagnostic, Diagnostics};
 use ocm_specs::json::spelling;
 use ocm_specs::media_type::is_artifact_archive;
 use ocm_specs::oci::Descriptor;
-use ocm_specs::reference::OciReference;
+use ocm_specs::reference::{OciReference, OciReferenceError};
 use ocm_specs::{Algorithm, Digest};
 use serde_json::Value as Json;
 
+use super::ByValue;
 use super::inputs::{self, Inputs};
 use super::order::Planned;
 use super::ownership::Ownership;
@@ -38,6 +39,16 @@ impl Work<'_> {
         root: Option<&Root>,
     ) -> Result<Built, Error> {
         let mut built = match (&item.content, root) {
+            (ItemContent::Access(access), _) if self.takes_in(item, access)? => {
+                let content = remote::content(self.session, access).await?;
+                let (hint, warnings) = (hint_of(access)?, Vec::new());
+                let taken = inputs::Taken {
+                    content,
+                    hint,
+                    warnings,
+                };
+                self.by_value(planned, item, taken).await?
+            }
             (ItemContent::Access(access), _) => self.by_reference(planned, item, access).await?,
             (ItemContent::Input(input), Some(root)) => {
                 let inputs = Inputs {
@@ -55,6 +66,17 @@ impl Work<'_> {
             fields.shift_remove("digest");
         }
         Ok(built)
+    }
+
+    /// Is content that is somewhere else to be stored beside the descriptor?
+    fn takes_in(&self, item: &Item, access: &Json) -> Result<bool, Error> {
+        let is_asked_for = match self.options.by_value {
+            ByValue::Inputs => false,
+            ByValue::Local => item.value["relation"] == "local",
+            ByValue::All => true,
+        };
+        let is_elsewhere = !matches!(remote::parse(access)?, Access::None | Access::LocalBlob(_));
+        Ok(is_asked_for && is_elsewhere && item.kind == ElementKind::Resource)
     }
 
     /// Stores content beside the descriptor.
@@ -273,6 +295,24 @@ impl Work<'_> {
     }
 }
 
+/// What an artifact is called when it is uploaded again: its repository and tag.
+fn hint_of(access: &Json) -> Result<Option<String>, Error> {
+    let Access::OciArtifact { image_reference } = remote::parse(access)? else {
+        return Ok(None);
+    };
+    let reference = parsed(image_reference)?;
+    let tag = reference
+        .tag
+        .map(|tag| format!(":{tag}"))
+        .unwrap_or_default();
+    Ok(Some(reference.repository + &tag).filter(|hint| !hint.is_empty()))
+}
+
+fn parsed(text: &str) -> Result<OciReference, Error> {
+    text.parse()
+        .map_err(|error: OciReferenceError| Error::invalid(error.to_string()))
+}
+
 fn warning(planned: &Planned<'_>, item: &Item, message: String) -> String {
     let finding = Diagnostic::warning("W203", item.span, message).at_field(item.path.clone());
     Diagnostics {
@@ -310,12 +350,7 @@ fn check_stated(stated: Option<&DigestSpec>, found: &DigestSpec) -> Result<(), E
 
 /// Adds the digest to an image reference, so that it names the same artifact for ever; a tag stays.
 fn pin(access: &mut Json, image_reference: &str, digest: &Digest) -> Result<(), Error> {
-    let mut reference: OciReference =
-        image_reference
-            .parse()
-            .map_err(|error: ocm_specs::reference::OciReferenceError| {
-                Error::invalid(error.to_string())
-            })?;
+    let mut reference = parsed(image_reference)?;
     if reference.digest.is_some() {
         return Ok(());
     }

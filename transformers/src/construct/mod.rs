@@ -65,6 +65,18 @@ pub enum ExternalPolicy {
     CopyOrFail,
 }
 
+/// Which resources are stored beside the descriptor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ByValue {
+    /// Those that have an input.
+    #[default]
+    Inputs,
+    /// Besides, those that stay elsewhere and are the component's own (`relation: local`).
+    Local,
+    /// All.
+    All,
+}
+
 /// Choices of a construction.
 #[derive(Clone, Debug)]
 pub struct ConstructOptions {
@@ -72,6 +84,8 @@ pub struct ConstructOptions {
     pub conflict: ConflictPolicy,
     /// For versions that are referenced and made elsewhere.
     pub external: ExternalPolicy,
+    /// What becomes of resources that state where their content is.
+    pub by_value: ByValue,
     /// Are digests of content and component versions elsewhere neither computed nor compared?
     pub skip_reference_digests: bool,
     /// Elements that are worked on at once, at least one.
@@ -85,6 +99,7 @@ impl Default for ConstructOptions {
         Self {
             conflict: ConflictPolicy::default(),
             external: ExternalPolicy::default(),
+            by_value: ByValue::default(),
             skip_reference_digests: false,
             concurrency: 4,
             source_date: None,
