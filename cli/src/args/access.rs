@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  echo $TOKEN | ocm login -u jo --password-stdin ghcr.io
-  ocm login -u jo localhost:5001")]
+#[command(after_help = "Example:
+  echo $TOKEN | ocm login -u jo --password-stdin localhost:5001")]
 pub(crate) struct LoginArgs {
     /// Registry: `HOST[:PORT]`, or `HOST[:PORT]/PATH` for a part of it.
     #[arg(value_name = "HOST")]

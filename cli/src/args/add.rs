@@ -14,7 +14,7 @@ pub(crate) enum Add {
     /// variables, and `$$` for a dollar sign; arguments win over settings files, and these over the environment.
     #[command(name = "component-version", aliases = NOUNS, after_help = "Examples:
   ocm add cv -c component-constructor.yaml -r ./archive
-  ocm add cv --create --file ./archive --settings settings.yaml component-constructor.yaml VERSION=1.0.0")]
+  ocm add cv --create --file ./new --settings settings.yaml component-constructor.yaml")]
     ComponentVersion(Box<AddArgs>),
 }
 

@@ -10,7 +10,7 @@ use super::NOUNS;
 pub(crate) enum Download {
     /// Write the content of one resource into a file or folder.
     #[command(name = "resource", aliases = ["resources", "res", "r"], after_help = "Examples:
-  ocm download resource ./archive//acme.org/helloworld:1.0.0 --identity name=config --output config.yaml
+  ocm download resource ./archive//acme.org/helloworld:1.0.0 --identity name=config -O config.yaml
   ocm download resource ./archive//acme.org/helloworld:1.0.0 config -O config.yaml")]
     Resource(DownloadResource),
     /// Write a component version with its local content into an archive.

@@ -27,11 +27,18 @@ pub(crate) enum Get {
   ocm get references ./archive//acme.org/helloworld:1.0.0")]
     References(ElementsArgs),
     /// List the step types of transfer specs, or show one.
-    #[command(name = "types", alias = "type")]
+    #[command(
+        name = "types",
+        alias = "type",
+        after_help = "Example:
+  ocm get types"
+    )]
     Types(TypesArgs),
     /// Print the configuration that is in force, without its secrets.
     Config(GetConfigArgs),
     /// Print the JSON Schema of a document.
+    #[command(after_help = "Example:
+  ocm get schema transfer-spec")]
     Schema {
         /// Which document.
         document: SchemaName,
@@ -45,7 +52,12 @@ pub(crate) enum Describe {
   ocm describe cv ./archive//acme.org/helloworld:1.0.0")]
     ComponentVersion(DescribeArgs),
     /// Describe step types: inputs, outputs, an example.
-    #[command(name = "types", alias = "type")]
+    #[command(
+        name = "types",
+        alias = "type",
+        after_help = "Example:
+  ocm describe types OCIAddComponentVersion/v1alpha1"
+    )]
     Types(TypesArgs),
 }
 

@@ -43,6 +43,8 @@ const NOUNS: [&str; 11] = [
     name = "ocm",
     version,
     disable_help_subcommand = true,
+    after_help = "Example:
+  ocm get cv ./archive",
     after_long_help = crate::error::exit_codes_help(),
     max_term_width = 110
 )]
@@ -152,8 +154,12 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Ctf(Ctf),
     /// Print the version.
+    #[command(after_help = "Example:
+  ocm version")]
     Version,
     /// Print a completion script.
+    #[command(after_help = "Example:
+  ocm completion bash")]
     Completion {
         /// The shell it is for.
         shell: clap_complete::Shell,

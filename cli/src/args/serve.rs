@@ -7,6 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Registry {
     /// Run the embedded OCI registry until it is stopped.
+    #[command(after_help = "Example:
+  ocm registry serve --data ./registry --listen 127.0.0.1:0")]
     Serve(ServeArgs),
 }
 
@@ -35,6 +37,8 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ctf {
     /// Remove content that nothing refers to, and what killed runs left.
+    #[command(after_help = "Example:
+  ocm ctf gc --dry-run ./archive")]
     Gc(GcArgs),
 }
 
@@ -62,6 +66,8 @@ pub(crate) enum GcFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Generate {
     /// Write man pages into a folder.
+    #[command(after_help = "Example:
+  ocm generate man --directory ./man")]
     Man {
         /// The folder; made if it is not there.
         #[arg(short, long, value_name = "DIR")]

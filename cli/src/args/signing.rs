@@ -12,27 +12,24 @@ use super::NOUNS;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sign {
     /// Sign a component version and store the signature in its descriptor.
-    ///
-    /// Example: `ocm sign cv --private-key key.pem ./archive//acme.org/helloworld:1.0.0`
-    #[command(name = "component-version", aliases = NOUNS)]
+    #[command(name = "component-version", aliases = NOUNS, after_help = "Example:
+  ocm sign cv --private-key key.pem ./archive//acme.org/helloworld:1.0.0")]
     ComponentVersion(SignArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verify {
     /// Check a component version's signatures; exit code 5 when one does not hold.
-    ///
-    /// Example: `ocm verify cv --public-key key.pub --deep ./archive//acme.org/helloworld:1.0.0`
-    #[command(name = "component-version", aliases = NOUNS)]
+    #[command(name = "component-version", aliases = NOUNS, after_help = "Example:
+  ocm verify cv --public-key key.pub --deep ./archive//acme.org/helloworld:1.1.0")]
     ComponentVersion(VerifyArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Hash {
     /// Compute the digest that signatures stand on.
-    ///
-    /// Example: `ocm hash cv -o json ./archive//acme.org/helloworld:1.0.0`
-    #[command(name = "component-version", aliases = NOUNS)]
+    #[command(name = "component-version", aliases = NOUNS, after_help = "Example:
+  ocm hash cv -o json ./archive//acme.org/helloworld:1.0.0")]
     ComponentVersion(HashArgs),
 }
 

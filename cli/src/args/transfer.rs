@@ -7,10 +7,12 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{NOUNS, VersionChoice};
 
 /// Carry component versions, or run a transfer spec.
-///
-/// Example: `ocm transfer cv -r --copy-resources ./archive//acme.org/helloworld:1.0.0 localhost:5001`
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Example:
+  ocm transfer --transfer-spec transfer-spec.yaml --dry-run -o tree"
+)]
 pub(crate) struct TransferArgs {
     #[command(subcommand)]
     pub(crate) noun: Option<TransferNoun>,
@@ -21,15 +23,16 @@ pub(crate) struct TransferArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum TransferNoun {
     /// Carry component versions from a repository to others: plan it as a transfer spec, and run that.
-    ///
-    /// Example: `ocm transfer cv -r --copy-resources ./archive//acme.org/helloworld:1.0.0 localhost:5001`
-    #[command(name = "component-version", aliases = NOUNS)]
+    #[command(name = "component-version", aliases = NOUNS, after_help = "Examples:
+  ocm transfer cv -r --copy-resources ./archive//acme.org/helloworld:1.0.0 localhost:5001
+  ocm transfer cv --verify default=key.pub ./archive//acme.org/helloworld:1.1.0 ./copy.tgz
+  ocm transfer cv --dry-run ./archive//acme.org/helloworld ./copy | ocm transfer --transfer-spec -")]
     ComponentVersion(Box<CarryVersions>),
     /// Carry all component versions of an archive, or of another repository that can list what it has.
-    ///
-    /// Example: `ocm transfer ctf --copy-resources ./archive localhost:5001`
     #[command(
         name = "ctf",
+        after_help = "Example:
+  ocm transfer ctf --copy-resources ./archive localhost:5001",
         aliases = ["commontransportarchive", "common-transport-archive", "commonTransportArchive"]
     )]
     Ctf(Box<CarryArchive>),

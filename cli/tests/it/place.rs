@@ -146,6 +146,27 @@ impl Place {
         self
     }
 
+    /// Another folder with the same files.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self {
+            folder: tempfile::tempdir().unwrap(),
+            aliases: self.aliases.clone(),
+            environment: self.environment.clone(),
+        };
+        for (path, bytes) in self.files() {
+            let path = copy.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        copy
+    }
+
+    /// Which hosts are whose, as `HOST=URL`.
+    pub(crate) fn aliases(&self) -> Vec<String> {
+        let aliases = self.aliases.iter();
+        aliases.map(|(host, url)| format!("{host}={url}")).collect()
+    }
+
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
