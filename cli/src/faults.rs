@@ -5,7 +5,7 @@
 use ocm_content::Disk;
 
 /// What tests say about the disk: `ACTION WHEN ACT PATH N`. At the N-th ACT (`rename`; `any`) on a path that contains PATH
-/// (`*`: any), `before` or `after` it, the process is killed (`kill`) or the system's error of that number is answered.
+/// (`*`: any; with `$` behind it, ends in it), `before` or `after` it, the process is killed (`kill`) or the system's error of that number is answered.
 #[cfg(debug_assertions)]
 const VARIABLE: &str = "OCM_TEST_DISK";
 
@@ -65,8 +65,12 @@ mod failing {
         }
 
         fn is_due(&self, act: Act, path: &Path) -> bool {
-            let matches = (self.act == "any" || self.act == act.as_str())
-                && path.to_string_lossy().contains(&self.path);
+            let path = path.to_string_lossy();
+            let is_there = match self.path.strip_suffix('$') {
+                Some(end) => path.ends_with(end),
+                None => path.contains(&self.path),
+            };
+            let matches = (self.act == "any" || self.act == act.as_str()) && is_there;
             matches && self.seen.fetch_add(1, Ordering::Relaxed) + 1 == self.number
         }
 

@@ -19,6 +19,8 @@ mod help;
 mod hostile;
 mod invariants;
 mod login;
+#[cfg(unix)]
+mod kill;
 mod look;
 mod output;
 mod place;

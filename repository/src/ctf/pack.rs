@@ -561,6 +561,11 @@ fn sweep(disk: &Disk, staging: &Path, grace: Duration, remove: bool) -> Result<G
             garbage.bytes += len;
         }
     }
+    if remove && staging.join(LOCK).symlink_metadata().is_ok() {
+        // Of a run that was killed while it wrote: whoever gets the lock takes its file away.
+        drop(FileLock::try_take(disk, staging, LOCK)?);
+        let _ = fs::remove_dir(staging);
+    }
     Ok(garbage)
 }
 
