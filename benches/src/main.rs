@@ -10,6 +10,7 @@ mod check;
 mod child;
 mod content;
 mod figures;
+mod many;
 mod null_registry;
 mod relay;
 mod report;
@@ -91,6 +92,9 @@ const FAMILIES: &[(&str, Family)] = &[
     ("temp_bytes.", temp_bytes::measure),
     ("requests_", requests::measure),
     ("tee.", requests::measure_tee),
+    ("b.", many::measure_b),
+    ("c.", many::measure_c),
+    ("latency.", many::measure_latency),
     ("schedule.", schedule::measure),
     ("check.", check::measure),
     ("straggler.", straggler::measure),

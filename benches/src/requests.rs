@@ -51,13 +51,13 @@ impl Embedded {
 }
 
 /// Which requests came between two looks.
-struct Count<'r> {
+pub(crate) struct Count<'r> {
     registries: [&'r Embedded; 2],
     before: [Requests; 2],
 }
 
 impl<'r> Count<'r> {
-    fn start(registries: [&'r Embedded; 2]) -> Self {
+    pub(crate) fn start(registries: [&'r Embedded; 2]) -> Self {
         let before = registries.map(|registry| registry.running.requests());
         Self { registries, before }
     }
@@ -73,6 +73,15 @@ impl<'r> Count<'r> {
         let now = self.registries.map(|registry| registry.running.requests());
         let now: u64 = now.iter().map(count).sum();
         now - self.before.iter().map(count).sum::<u64>()
+    }
+
+    /// All of them.
+    pub(crate) fn total(&self) -> u64 {
+        let now = self
+            .registries
+            .map(|registry| registry.running.requests().total);
+        let before: u64 = self.before.iter().map(|requests| requests.total).sum();
+        now.iter().sum::<u64>() - before
     }
 
     fn list(&self) -> String {
@@ -93,7 +102,7 @@ impl<'r> Count<'r> {
 
 async fn copy(source: &Embedded, target: &Embedded, referrers: Referrers) -> Result<()> {
     let spec = relay_spec(&source.reference(), &target.reference());
-    transfer(spec, referrers).await
+    transfer(spec, referrers).await.map(drop)
 }
 
 /// Measures `requests_*`.

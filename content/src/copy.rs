@@ -40,6 +40,8 @@ pub const BLOBS_LIMIT: usize = 50_000;
 pub const MANIFEST_BYTES_LIMIT: u64 = 64 << 20;
 /// Longest chain of referrers (a signature of an SBOM of an image has two links).
 pub const REFERRERS_DEPTH_LIMIT: usize = 4;
+/// From how many parts on it is worth a request to ask for a root whose tag is not there: it saves one for each part.
+const PARTS_WORTH_A_LOOK: usize = 8;
 /// Blobs or manifests of one artifact that move at once.
 const CONCURRENCY: usize = 4;
 
@@ -51,6 +53,17 @@ pub enum Referrers {
     All,
     /// None.
     None,
+}
+
+/// What a tag was found to name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nobody has asked.
+    NotAsked,
+    /// Nothing.
+    Absent,
+    /// A root of this digest.
+    Named(Digest),
 }
 
 /// Choices of a copy.
@@ -125,8 +138,42 @@ impl Copier {
         target: &Arc<dyn ContentStore>,
         tag: Option<&str>,
     ) -> Result<Prepared> {
+        let seen = match artifact {
+            Artifact::Stored(_) => self.look(target, tag).await?,
+            Artifact::Composed(_) => Seen::NotAsked,
+        };
+        self.prepare_seen(artifact, target, tag, seen).await
+    }
+
+    /// What `tag` names at the target now.
+    ///
+    /// # Errors
+    /// What the target says, but for that there is no such tag.
+    pub async fn look(&self, target: &Arc<dyn ContentStore>, tag: Option<&str>) -> Result<Seen> {
+        let Some(tag) = tag else {
+            return Ok(Seen::NotAsked);
+        };
+        match target.resolve(tag).await {
+            Ok(found) => Ok(Seen::Named(found.digest)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Seen::Absent),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Like [`Self::prepare`], for who has looked at the target before it knew the artifact: that the tag is not there says
+    /// how the source is best read.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn prepare_seen(
+        &self,
+        artifact: &Artifact,
+        target: &Arc<dyn ContentStore>,
+        tag: Option<&str>,
+        seen: Seen,
+    ) -> Result<Prepared> {
         match artifact {
-            Artifact::Stored(stored) => self.prepare_stored(stored, target, tag).await,
+            Artifact::Stored(stored) => self.prepare_stored(stored, target, tag, seen).await,
             Artifact::Composed(composed) => self.prepare_composed(composed, target).await,
         }
     }
@@ -185,17 +232,30 @@ impl Copier {
         stored: &Stored,
         target: &Arc<dyn ContentStore>,
         tag: Option<&str>,
+        seen: Seen,
     ) -> Result<Prepared> {
         let mut job = Job::new(self, stored.store.clone(), target.clone());
-        let tagged = match tag {
-            Some(tag) => resolves_to(target.as_ref(), tag, &stored.root.digest).await?,
-            None => false,
+        let tagged = matches!(&seen, Seen::Named(digest) if *digest == stored.root.digest);
+        let mut root = None;
+        let present = match seen {
+            _ if tagged => true,
+            // Most likely it is new here, and a few parts that are here after all are found one by one.
+            Seen::Absent => {
+                let manifest = root.insert(job.read(&stored.root).await?);
+                let parts = manifest.parse()?;
+                parts.blobs().count() + parts.children().count() > PARTS_WORTH_A_LOOK
+                    && target.exists(&stored.root).await?
+            }
+            _ => target.exists(&stored.root).await?,
         };
-        let present = tagged || target.exists(&stored.root).await?;
         let mut prepared = job.prepared(stored.root.clone(), stored.tag.clone());
         prepared.tagged = tag.filter(|_| tagged).map(str::to_owned);
         if !present {
-            let tree = job.walk(&stored.root).await?;
+            let root = match root {
+                Some(root) => root,
+                None => job.read(&stored.root).await?,
+            };
+            let tree = job.walk(root).await?;
             job.push_parts(&tree, Trust::Run).await?;
             prepared.tree = Some(tree);
         }
@@ -268,7 +328,7 @@ impl Copier {
         Meter::with(|meter| meter.expect(size));
         let mut hosts = blob.hosts();
         hosts.extend(store.host());
-        let slots = self.limits.transfer(&hosts).await;
+        let slots = self.limits.transfer_of(&hosts, blob.size).await;
         let pushed = store
             .push(blob, &mount_from)
             .await
@@ -492,9 +552,8 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Reads a manifest and all below it that the target lacks.
-    async fn walk(&mut self, root: &Descriptor) -> Result<Tree> {
-        let root = self.read(root).await?;
+    /// Reads all below a manifest that the target lacks.
+    async fn walk(&mut self, root: RawManifest) -> Result<Tree> {
         let manifest = root.parse()?;
         let mut tree = self.grow(root).await?;
         let mut own = self.blobs_of(&manifest).await?;
@@ -730,7 +789,8 @@ impl<'a> Job<'a> {
                     ));
                     continue;
                 }
-                let tree = self.walk(&link).await?;
+                let root = self.read(&link).await?;
+                let tree = self.walk(root).await?;
                 subjects.push(link.digest);
                 trees.push(tree);
             }

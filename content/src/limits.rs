@@ -43,8 +43,10 @@ impl fmt::Display for Host {
 /// The numbers.
 #[derive(Clone, Debug)]
 pub struct LimitsConfig {
-    /// Blob transfers at once per host.
+    /// Transfers of large blobs, and of those of unknown size, at once per host.
     pub transfers_per_host: usize,
+    /// Transfers at once per host of blobs that are known to be small ([`SMALL`]): what they wait for is the way, not the line.
+    pub small_transfers_per_host: usize,
     /// Short requests at once per host.
     pub requests_per_host: usize,
     /// Chunks of CPU work at once (compression, archive rewriting).
@@ -63,6 +65,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             transfers_per_host: 8,
+            small_transfers_per_host: 32,
             requests_per_host: 32,
             cpu: std::thread::available_parallelism().map_or(2, usize::from),
             window: 64 << 20,
@@ -73,10 +76,20 @@ impl Default for LimitsConfig {
     }
 }
 
+/// Up to this many bytes a blob is small: 64 KiB.
+pub const SMALL: u64 = 64 << 10;
+
+/// Transfers that count together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Small,
+    Large,
+}
+
 /// The limits of one run, shared by everything that runs in it.
 pub struct Limits {
     config: LimitsConfig,
-    transfers: Mutex<BTreeMap<Host, usize>>,
+    transfers: Mutex<BTreeMap<(Host, Class), usize>>,
     released: Notify,
     requests: Mutex<BTreeMap<Host, Arc<Semaphore>>>,
     cpu: Arc<Semaphore>,
@@ -139,6 +152,15 @@ impl Limits {
 
     /// Takes one transfer slot on each of `hosts`, all at once: waits with none until all are free.
     pub async fn transfer(self: &Arc<Self>, hosts: &[Host]) -> TransferSlots {
+        self.transfer_of(hosts, None).await
+    }
+
+    /// The same for a blob of that size, as far as it is known.
+    pub async fn transfer_of(self: &Arc<Self>, hosts: &[Host], size: Option<u64>) -> TransferSlots {
+        let class = match size {
+            Some(size) if size <= SMALL => Class::Small,
+            _ => Class::Large,
+        };
         let mut hosts = hosts.to_vec();
         hosts.sort();
         hosts.dedup();
@@ -147,40 +169,44 @@ impl Limits {
             tokio::pin!(released);
             // Registered before looking, so that a release between the look and the wait is not missed.
             released.as_mut().enable();
-            if self.try_take(&hosts) {
+            if self.try_take(&hosts, class) {
                 return TransferSlots {
                     limits: self.clone(),
                     hosts,
+                    class,
                 };
             }
             released.await;
         }
     }
 
-    fn try_take(&self, hosts: &[Host]) -> bool {
-        let limit = self.config.transfers_per_host.max(1);
+    fn try_take(&self, hosts: &[Host], class: Class) -> bool {
+        let limit = match class {
+            Class::Small => self.config.small_transfers_per_host.max(1),
+            Class::Large => self.config.transfers_per_host.max(1),
+        };
         let mut taken = self
             .transfers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let free = hosts
             .iter()
-            .all(|host| taken.get(host).copied().unwrap_or(0) < limit);
+            .all(|host| taken.get(&(host.clone(), class)).copied().unwrap_or(0) < limit);
         if free {
             for host in hosts {
-                *taken.entry(host.clone()).or_default() += 1;
+                *taken.entry((host.clone(), class)).or_default() += 1;
             }
         }
         free
     }
 
-    fn give_back(&self, hosts: &[Host]) {
+    fn give_back(&self, hosts: &[Host], class: Class) {
         let mut taken = self
             .transfers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         for host in hosts {
-            if let Some(count) = taken.get_mut(host) {
+            if let Some(count) = taken.get_mut(&(host.clone(), class)) {
                 *count = count.saturating_sub(1);
             }
         }
@@ -253,11 +279,12 @@ impl Limits {
 pub struct TransferSlots {
     limits: Arc<Limits>,
     hosts: Vec<Host>,
+    class: Class,
 }
 
 impl Drop for TransferSlots {
     fn drop(&mut self) {
-        self.limits.give_back(&self.hosts);
+        self.limits.give_back(&self.hosts, self.class);
     }
 }
 

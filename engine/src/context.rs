@@ -46,7 +46,7 @@ pub struct RunOptions {
 impl Default for RunOptions {
     fn default() -> Self {
         Self {
-            concurrency: 16,
+            concurrency: 64,
             on_error: OnError::Stop,
             progress: None,
         }

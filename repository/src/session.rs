@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use ocm_content::limits::LimitsConfig;
 use ocm_content::{
     Artifact, Blob, Content, ContentStore, Copier, CopyOptions, Error, Limits, Locations, Result,
-    Staging, Stored, Stores,
+    Staging, Stored, Stores, with_manifest,
 };
 use ocm_specs::access::{Access, OciBlob};
 use ocm_specs::descriptor::{DigestSpec, Element};
@@ -393,6 +393,27 @@ impl Session {
             .map_err(|error| error.context(format!("image {image_reference}")))
     }
 
+    /// The same, with the root manifest read along: for who will need it in any case.
+    ///
+    /// # Errors
+    /// Those of [`Self::artifact`].
+    pub async fn artifact_with_manifest(&self, image_reference: &str) -> Result<Artifact> {
+        let reference: OciReference = image_reference.parse().map_err(invalid)?;
+        let store = self.oci_store(&reference)?;
+        let read = async {
+            let manifest = store.manifest(&name_of(&reference)?).await?;
+            let root = manifest.descriptor();
+            self.known.note_size(&root.digest, root.size);
+            Ok(Artifact::Stored(Stored {
+                root,
+                store: with_manifest(store.clone(), manifest),
+                tag: reference.tag.clone(),
+            }))
+        };
+        read.await
+            .map_err(|error: Error| error.context(format!("image {image_reference}")))
+    }
+
     /// Reads the component version that a reference names; without a version the latest one.
     ///
     /// # Errors
@@ -498,10 +519,7 @@ impl Session {
         store: Arc<dyn ContentStore>,
         reference: &OciReference,
     ) -> Result<Artifact> {
-        let name = reference
-            .reference()
-            .ok_or_else(|| Error::invalid("the reference has neither tag nor digest"))?;
-        let root = store.resolve(&name).await?;
+        let root = store.resolve(&name_of(reference)?).await?;
         self.known.note_size(&root.digest, root.size);
         Ok(Artifact::Stored(Stored {
             root,
@@ -525,6 +543,13 @@ impl fmt::Debug for Session {
             .field("working_directory", &self.working_directory)
             .finish_non_exhaustive()
     }
+}
+
+/// The tag or digest of a reference; the digest decides.
+fn name_of(reference: &OciReference) -> Result<String> {
+    reference
+        .reference()
+        .ok_or_else(|| Error::invalid("the reference has neither tag nor digest"))
 }
 
 /// The form that a spec asks for, should the archive have to be made.

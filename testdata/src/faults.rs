@@ -24,6 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -116,6 +117,11 @@ pub enum Fault {
     LoseResponse,
     /// The registry does what was asked, and nothing comes back, ever.
     WithholdResponse,
+    /// The answer comes later, as from far away.
+    Late {
+        /// How much later.
+        by: Duration,
+    },
     /// Nothing comes back, ever, without asking the registry.
     Silence,
     /// The registry receives so many bytes of the body, then the connection closes without an answer.
@@ -342,6 +348,11 @@ impl Log {
             .count()
     }
 
+    /// How many requests came.
+    pub fn count_all(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Forgets what came.
     pub fn clear(&self) {
         self.lock().clear();
@@ -501,6 +512,10 @@ async fn break_with(fault: Fault, mut request: Request, next: Next) -> Option<Re
             let mut body = response.into_body().into_data_stream();
             while body.next().await.is_some() {}
             return std::future::pending().await;
+        }
+        Fault::Late { by } => {
+            tokio::time::sleep(by).await;
+            return Some(next.run(request).await);
         }
         Fault::Silence => return std::future::pending().await,
         Fault::CutRequest { after } => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocm_content::copy::Prepared;
-use ocm_content::{Artifact, Content, Error};
+use ocm_content::{Artifact, Content, Error, Seen};
 use ocm_engine::{
     ContentRef, Effect, Lineage, Outcome, Publish, StepContext, StepError, Transformer,
 };
@@ -55,7 +55,7 @@ impl Transformer for GetOciArtifact {
     type Output = GetOutput;
 
     async fn run(&self, cx: StepContext, spec: GetSpec) -> Result<Outcome<GetOutput>, StepError> {
-        let artifact = read(&cx, &spec.resource.0, "resource").await?;
+        let artifact = read(&cx, &spec.resource.0, "resource", Depth::Look).await?;
         let lineage = Lineage {
             resource: Some(spec.resource.0.clone()),
             ..Lineage::default()
@@ -68,12 +68,30 @@ impl Transformer for GetOciArtifact {
     }
 }
 
+/// How much of an artifact is read at once.
+#[derive(Clone, Copy, Debug)]
+enum Depth {
+    /// What its name stands for.
+    Look,
+    /// Its root manifest, too.
+    WithManifest,
+}
+
 /// The artifact that a resource's access names; its digest must be the one that the resource states.
-async fn read(cx: &StepContext, resource: &Json, field: &str) -> Result<Artifact, StepError> {
+async fn read(
+    cx: &StepContext,
+    resource: &Json,
+    field: &str,
+    depth: Depth,
+) -> Result<Artifact, StepError> {
     let at = |error: Error| StepError::at(field, error);
     let element = Element::new(ElementKind::Resource, resource, "");
     let reference = image_reference(&element).map_err(at)?;
-    let artifact = cx.session::<Session>()?.artifact(&reference).await?;
+    let session = cx.session::<Session>()?;
+    let artifact = match depth {
+        Depth::Look => session.artifact(&reference).await?,
+        Depth::WithManifest => session.artifact_with_manifest(&reference).await?,
+    };
     let content = Content::Artifact(artifact);
     check_digest(&content, &element)?;
     match content {
@@ -132,11 +150,30 @@ impl Target {
         })
     }
 
+    /// What its tag names now.
+    async fn look(&self, cx: &StepContext) -> Result<Seen, StepError> {
+        let copier = cx.session::<Session>()?.copier().clone();
+        Ok(copier.look(&self.store, self.tag.as_deref()).await?)
+    }
+
     /// Brings everything there but the root manifest.
     async fn prepare(&self, cx: &StepContext, artifact: &Artifact) -> Result<Prepared, StepError> {
+        let seen = match artifact {
+            Artifact::Stored(_) => self.look(cx).await?,
+            Artifact::Composed(_) => Seen::NotAsked,
+        };
+        self.prepare_seen(cx, artifact, seen).await
+    }
+
+    async fn prepare_seen(
+        &self,
+        cx: &StepContext,
+        artifact: &Artifact,
+        seen: Seen,
+    ) -> Result<Prepared, StepError> {
         let copier = cx.session::<Session>()?.copier().clone();
         let prepared = copier
-            .prepare(artifact, &self.store, self.tag.as_deref())
+            .prepare_seen(artifact, &self.store, self.tag.as_deref(), seen)
             .await?;
         for warning in &prepared.warnings {
             cx.warn(warning.clone());
@@ -257,14 +294,22 @@ impl Transformer for TransferOciArtifact {
         cx: StepContext,
         spec: TransferSpec,
     ) -> Result<Outcome<AddOutput>, StepError> {
-        let artifact = read(&cx, &spec.resource.0, "resource").await?;
+        let from = Element::new(ElementKind::Resource, &spec.resource.0, "");
+        image_reference(&from).map_err(|error| StepError::at("resource", error))?;
         let new = tidy_resource(spec.target_resource.0);
         let element = Element::new(ElementKind::Resource, &new, "");
         let reference =
             image_reference(&element).map_err(|error| StepError::at("targetResource", error))?;
         let target = Target::open(&cx, &reference)
             .map_err(|error| StepError::at("targetResource", error))?;
-        let prepared = target.prepare(&cx, &artifact).await?;
+        // Looked at first: what is new there will be read with its manifest, what is there needs no more than a look.
+        let seen = target.look(&cx).await?;
+        let depth = match seen {
+            Seen::Absent => Depth::WithManifest,
+            _ => Depth::Look,
+        };
+        let artifact = read(&cx, &spec.resource.0, "resource", depth).await?;
+        let prepared = target.prepare_seen(&cx, &artifact, seen).await?;
         let root = prepared.root.digest.clone();
         // The reference pins what it copied, and specs that it printed rely on that.
         let pinned = if target.digest.is_some() {
@@ -330,7 +375,7 @@ impl Transformer for DownloadResource {
             .find(descriptor)
             .map_err(|error| StepError::at("resource", error))?;
         let lineage = resource::lineage(descriptor, resource)?;
-        let artifact = read(&cx, resource, "resource").await?;
+        let artifact = read(&cx, resource, "resource", Depth::Look).await?;
         let data = cx.offer("data", artifact).with_lineage(Some(lineage));
         Ok(Outcome::new(DownloadOutput {
             data,

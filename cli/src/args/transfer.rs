@@ -196,7 +196,7 @@ pub(crate) struct TransferOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// Steps at work at once.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) concurrency: u16,
     /// Memory that readers sharing one read may use, as in 64MiB.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = crate::units::parse_size)]

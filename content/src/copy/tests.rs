@@ -105,6 +105,7 @@ fn bench() -> Bench {
     let to = Spy::new(&target_stores, "to.example", "mirror/app");
     let config = LimitsConfig {
         transfers_per_host: 1,
+        small_transfers_per_host: 1,
         ..LimitsConfig::default()
     };
     Bench {

@@ -115,6 +115,7 @@ async fn four_equal_readers_open_the_source_once() {
 async fn readers_of_one_read_do_not_wait_for_slots_of_its_host() {
     let limits = Limits::new(LimitsConfig {
         transfers_per_host: 1,
+        small_transfers_per_host: 1,
         window: 64 << 10,
         ..LimitsConfig::default()
     });
@@ -260,6 +261,7 @@ async fn two_tees_in_opposite_order_with_one_slot_do_not_block() {
     let limits = Limits::new(LimitsConfig {
         window: 20_000,
         transfers_per_host: 1,
+        small_transfers_per_host: 1,
         temp_folder: Some(std::env::temp_dir()),
         ..LimitsConfig::default()
     });

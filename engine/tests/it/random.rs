@@ -152,6 +152,7 @@ pub(crate) fn generate(number: u64) -> Generated {
         text,
         limits: LimitsConfig {
             transfers_per_host: 1 + random.below(3) as usize,
+            small_transfers_per_host: 1 + random.below(3) as usize,
             requests_per_host: 1,
             cpu: 1,
             window: 64 << random.below(8),
