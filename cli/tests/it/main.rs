@@ -18,9 +18,9 @@ mod graphs;
 mod help;
 mod hostile;
 mod invariants;
-mod login;
 #[cfg(unix)]
 mod kill;
+mod login;
 mod look;
 mod output;
 mod place;
