@@ -21,6 +21,7 @@ pub mod merge;
 pub mod oci_artifact;
 mod overlay;
 mod pipe;
+pub mod platforms;
 pub mod remote;
 pub mod resource;
 pub mod signing;
@@ -48,6 +49,7 @@ pub fn step_types() -> StepTypes {
         .with(remote::GetOciImageLayer)
         .with(cleanup::FileCleanup)
         .with(get::GetResource)
+        .with(platforms::FilterPlatforms)
         .with(get::GetSource)
         .with(get::AddLocalSource)
         .with(signing::steps::HashComponent)

@@ -98,6 +98,19 @@ pub(crate) struct Carry {
     /// Leave by reference what can't be read here, instead of failing.
     #[arg(long, help_heading = "What is carried")]
     pub(crate) allow_external: bool,
+    /// Carry only resources by value that this CEL condition over `component` and `resource` is true of (repeatable: any of
+    /// them). What lies beside a descriptor is always carried.
+    #[arg(long, value_name = "CONDITION", help_heading = "What is carried")]
+    pub(crate) select: Vec<String>,
+    /// Leave resources by reference that this CEL condition is true of (repeatable).
+    #[arg(long, value_name = "CONDITION", help_heading = "What is carried")]
+    pub(crate) exclude: Vec<String>,
+    /// Of images for several platforms, carry only this one, as in linux/amd64 (repeatable). Their digests change with that.
+    #[arg(long, value_name = "PLATFORM", help_heading = "What is carried")]
+    pub(crate) platform: Vec<String>,
+    /// With --recursive: do not follow references of component versions that all targets have already.
+    #[arg(short = 'E', long, help_heading = "What is carried")]
+    pub(crate) stop_on_existing: bool,
     /// Look for component versions here, too (repeatable).
     #[arg(long, value_name = "REPOSITORY", help_heading = "What is carried")]
     pub(crate) lookup: Vec<String>,
@@ -122,6 +135,13 @@ pub(crate) struct Carry {
     /// What resources that are OCI artifacts become in a registry [default: the configuration's, else localBlob].
     #[arg(short, long, value_name = "KIND", help_heading = "Where it goes")]
     pub(crate) upload_as: Option<UploadAsArg>,
+    /// Image references for single resources: a file with `type: OCIImageReferenceOverride/v1alpha1` (repeatable; the
+    /// configuration may have some, too).
+    #[arg(long, value_name = "FILE", help_heading = "Where it goes")]
+    pub(crate) upload_config: Vec<PathBuf>,
+    /// Where artifacts of a kind go, as v1 spells it: ocm/ociArtifacts[:TYPE[:MEDIATYPE[:PRIORITY]]]=REGISTRY/PATH (repeatable).
+    #[arg(long, value_name = "HANDLER", help_heading = "Where it goes")]
+    pub(crate) uploader: Vec<String>,
     /// Store everything beside the descriptors, whatever the configuration says.
     #[arg(long, conflicts_with = "upload_as", help_heading = "Where it goes")]
     pub(crate) disable_uploads: bool,

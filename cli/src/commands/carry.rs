@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ocm_content::{Error, ErrorKind};
 use ocm_engine::StepTypes;
 use ocm_repository::{ComponentVersion, Repository, Resolver, Session};
 use ocm_specs::RepositorySpec;
@@ -10,18 +11,23 @@ use ocm_specs::access::AccessType;
 use ocm_specs::reference::ComponentReference;
 use ocm_specs::repository_spec::CtfRepositorySpec;
 use ocm_transformers::component::ConflictPolicy;
-use ocm_transformers::generate::{Copy, Generated, Options, UploadAs, generate};
+use ocm_transformers::generate::{
+    Condition, Copy, Generated, Handler, Options, Override, UploadAs, generate,
+};
+use ocm_transformers::platforms::check_platform;
 use ocm_transformers::signing::{BrokenSignatures, Closure, DigestOptions, OnBrokenSignature};
 
 use crate::args::{
     Carry, CarryArchive, CarryVersions, FormArg, TransferOptions, UploadAsArg, VersionChoice,
 };
+use crate::commands::carry_uploads;
 use crate::commands::carry_verify::{self, Verifier};
 use crate::commands::keys::private_keys;
 use crate::commands::select;
 use crate::config::{CopyMode, TransferConfig, UploadType};
 use crate::error::{CliError, ExitCode};
 use crate::ui::Ui;
+use crate::units;
 
 /// Where a dry run without a target writes to: a name that no host can have.
 const NO_TARGET: &str = "target.invalid";
@@ -34,6 +40,8 @@ pub(crate) struct Request {
     carry: Carry,
     policy: ConflictPolicy,
     on_broken_signature: OnBrokenSignature,
+    overrides: Vec<Override>,
+    handlers: Vec<Handler>,
     resolver: Resolver,
     /// What the configuration says where the command line does not.
     defaults: TransferConfig,
@@ -112,6 +120,8 @@ impl Request {
             choice,
             policy: policy(options),
             on_broken_signature: on_broken_signature(options),
+            overrides: carry_uploads::overrides(&carry.upload_config, &config, ui)?,
+            handlers: carry_uploads::handlers(&carry.uploader, &config, ui)?,
             resolver: config.resolver(&carry.lookup)?,
             defaults,
             carry,
@@ -144,8 +154,20 @@ impl Request {
             ui.note(&verifier.verify(closure.members(), &named).await?);
         }
         let versions = closure.into_members().into_iter();
-        let versions = versions.map(|member| member.version).collect();
-        Ok(generate(versions, &self.options()?, types)?)
+        let mut versions: Vec<_> = versions.map(|member| member.version).collect();
+        let mut notes = Vec::new();
+        if self.carry.stop_on_existing {
+            let before = versions.len();
+            self.stop_on_existing(session, &mut versions, &named)
+                .await?;
+            if versions.len() < before {
+                let left = units::count(before - versions.len(), "component version");
+                notes.push(format!("{left} left out below those that the targets have"));
+            }
+        }
+        let mut generated = generate(versions, &self.options()?, types)?;
+        generated.notes.extend(notes);
+        Ok(generated)
     }
 
     async fn roots(&self, session: &Session) -> Result<Vec<ComponentVersion>, CliError> {
@@ -183,6 +205,48 @@ impl Request {
         Ok(roots)
     }
 
+    /// Leaves out what is only reached through component versions that every target has.
+    async fn stop_on_existing(
+        &self,
+        session: &Session,
+        versions: &mut Vec<ComponentVersion>,
+        roots: &BTreeSet<(String, String)>,
+    ) -> Result<(), CliError> {
+        let mut reached = roots.clone();
+        // Parents come after children: from the end on, whoever is reached has been told so.
+        for version in versions.iter().rev() {
+            if !reached.contains(&key(version)) || self.is_everywhere(session, version).await? {
+                continue;
+            }
+            for reference in version.descriptor.references() {
+                let component = reference.component_name().unwrap_or_default();
+                reached.insert((component.to_owned(), reference.version().to_owned()));
+            }
+        }
+        versions.retain(|version| reached.contains(&key(version)));
+        Ok(())
+    }
+
+    async fn is_everywhere(
+        &self,
+        session: &Session,
+        version: &ComponentVersion,
+    ) -> Result<bool, CliError> {
+        let (name, number) = key(version);
+        for target in &self.targets {
+            let repository = match session.repository(target, false).await {
+                Ok(repository) => repository,
+                // An archive that is not there yet.
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
+            if repository.find(&name, &number).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn options(&self) -> Result<Options, CliError> {
         let carry = &self.carry;
         let copy = match (carry.copy_resources, carry.copy_local_resources) {
@@ -211,7 +275,23 @@ impl Request {
                 kind => keep.push(kind),
             }
         }
+        let conditions = |texts: &[String]| -> Result<Vec<Condition>, CliError> {
+            let parsed = texts.iter().map(|text| Condition::parse(text));
+            let parsed = parsed.collect::<Result<_, _>>();
+            parsed.map_err(|error| usage(&error))
+        };
+        for platform in &carry.platform {
+            check_platform(platform).map_err(|error| usage(&error))?;
+        }
         Ok(Options {
+            select: conditions(&carry.select)?,
+            exclude: conditions(&carry.exclude)?,
+            platforms: carry.platform.clone(),
+            overrides: self.overrides.clone(),
+            handlers: match carry.disable_uploads {
+                true => Vec::new(),
+                false => self.handlers.clone(),
+            },
             targets: self.targets.clone(),
             copy,
             copy_sources: carry.copy_sources,
@@ -236,6 +316,12 @@ fn check_replay(places: &[String], is_selective: bool, carry: &Carry) -> Result<
         ("--disable-uploads", carry.disable_uploads),
         ("--allow-external", carry.allow_external),
         ("--type", carry.form.is_some()),
+        ("--select", !carry.select.is_empty()),
+        ("--exclude", !carry.exclude.is_empty()),
+        ("--platform", !carry.platform.is_empty()),
+        ("--stop-on-existing", carry.stop_on_existing),
+        ("--upload-config", !carry.upload_config.is_empty()),
+        ("--uploader", !carry.uploader.is_empty()),
         ("--omit-access-types", !carry.omit_access_types.is_empty()),
         ("--lookup", !carry.lookup.is_empty()),
         ("--verify", !carry.verify.is_empty()),
@@ -321,6 +407,15 @@ pub(crate) fn provide(
         keys: private_keys(&options.private_key, ui)?,
     });
     Ok(())
+}
+
+/// What a person wrote makes no sense.
+fn usage(error: &Error) -> CliError {
+    let cause = CliError::usage(error.to_string());
+    match error.hint() {
+        Some(hint) => cause.with_hint(hint),
+        None => cause,
+    }
 }
 
 /// A component version's name and version.

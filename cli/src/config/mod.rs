@@ -194,7 +194,6 @@ impl Config {
     }
 
     /// v1's upload handlers, those of the highest priority first.
-    #[expect(dead_code, reason = "transfers of component versions come next")]
     pub(crate) fn uploaders(&self) -> Result<Vec<Uploader>, CliError> {
         Uploader::all(&self.entries())
     }

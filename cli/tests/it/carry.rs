@@ -162,3 +162,224 @@ async fn resources_by_value_are_local_blobs_or_artifacts() {
         assert_eq!(artifacts, expected);
     }
 }
+
+/// The accesses of the first component version's resources.
+async fn accesses(place: &Place, repository: &str) -> Vec<Value> {
+    let world = place.component(repository, HELLOWORLD).await;
+    let resources = world.descriptor.document()["component"]["resources"].as_array();
+    let resources = resources.unwrap();
+    resources.iter().map(|it| it["access"].clone()).collect()
+}
+
+fn kinds(accesses: &[Value]) -> Vec<&str> {
+    let kinds = accesses.iter().map(|it| it["type"].as_str().unwrap());
+    kinds.map(|it| it.split('/').next().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_and_types_choose_what_is_carried() {
+    let peer = Peer::embedded().await;
+    let place = prepared(&peer, Encoding::Json).await;
+    for (number, (options, expected)) in [
+        (
+            &["--select", "resource.type == 'helmChart'"][..],
+            ["ociArtifact", "localBlob"],
+        ),
+        (
+            &["--exclude", "resource.name == 'mychart'"],
+            ["localBlob", "ociArtifact"],
+        ),
+        (
+            &["--omit-access-types", "ociArtifact"],
+            ["ociArtifact", "ociArtifact"],
+        ),
+        (
+            &["--select", "component.name == 'x'", "--select", "true"],
+            ["localBlob", "localBlob"],
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let target = format!("./out{number}");
+        let command = [&["cv", "-r", "-V"], options, &[ROOT, &target]].concat();
+        transfer(&place, &command).await.ok();
+        assert_eq!(
+            kinds(&accesses(&place, &target).await),
+            expected,
+            "{options:?}"
+        );
+    }
+    for (options, code, part) in [
+        (
+            &["--select", "resource.nope == 1"][..],
+            3,
+            "has no field `nope`",
+        ),
+        (&["--select", "1 +"], 2, "condition `1 +`"),
+        (&["--platform", "amd64"], 2, "`amd64` is no platform"),
+        (
+            &["--omit-access-types", "nope"],
+            2,
+            "`nope` is no access type",
+        ),
+        (&["--script", "x"], 2, "--transfer-spec"),
+        (&["-B", "x"], 2, "--report"),
+        (&["--no-update", "--overwrite"], 2, "--overwrite"),
+        (&["--latest"], 2, "the reference names one"),
+        (&["--recursive=2"], 2, "all the way"),
+    ] {
+        let command = [&["cv", "-V"], options, &[ROOT, "./never"]].concat();
+        let ran = transfer(&place, &command).await.code(code);
+        assert!(ran.stderr.contains(part), "{options:?}: {}", ran.stderr);
+        assert!(!place.path("never").exists());
+    }
+    let ran = transfer(&place, &["cv", ROOT]).await.code(2);
+    assert!(ran.stderr.contains("there is no target"), "{}", ran.stderr);
+    let dry = transfer(&place, &["component", "--dry-run", ROOT])
+        .await
+        .ok();
+    assert!(
+        dry.stdout.contains("target.invalid") && dry.stderr.contains("no target"),
+        "{}",
+        dry.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configurations_say_where_resources_land() {
+    let peer = Peer::embedded().await;
+    let place = prepared(&peer, Encoding::Json).await;
+    place.put(
+        "uploads.yaml",
+        "type: OCIImageReferenceOverride/v1alpha1\nspec:\n- {resource: {name: myimage}, oci: {registry: target.example, repository: own/name, tag: t1}}\n",
+    );
+    let command = ["cv", "--upload-config", "uploads.yaml", ROOT, "./one"];
+    transfer(&place, &command).await.ok();
+    let one = accesses(&place, "./one").await;
+    let root = fixtures::image_index().root;
+    let pinned = format!("target.example/own/name:t1@{}", root.digest);
+    assert_eq!(one[0]["imageReference"], json!(pinned));
+    assert_eq!(kinds(&one), ["ociArtifact", "ociArtifact"]);
+    assert_eq!(place.manifest(&pinned).await, root);
+
+    place.put(
+        "nothing.yaml",
+        "type: OCIImageReferenceOverride/v1alpha1\nspec:\n- {resource: {name: nope}, oci: {}}\n",
+    );
+    let command = ["cv", "--upload-config", "nothing.yaml", ROOT, "./never"];
+    let ran = transfer(&place, &command).await.code(4);
+    assert!(
+        ran.stderr.contains("spec[0] names resource `name=nope`"),
+        "{}",
+        ran.stderr
+    );
+
+    let Some(config) = ocm_testdata::peers::vector("transform/seed002-v1-uploader-config.yaml")
+    else {
+        return;
+    };
+    let config = config.display().to_string();
+    let command = ["cv", "--config", &config, "-V", ROOT, TARGET];
+    transfer(&place, &command).await.ok();
+    let found = accesses(&place, TARGET).await;
+    let below = "ghcr.io/open-component-model/oci/fabianburth/source-image/myimage:6.7.1";
+    assert!(
+        found[0]["imageReference"]
+            .as_str()
+            .unwrap()
+            .starts_with(below),
+        "{found:?}"
+    );
+    // The chart is of another type.
+    assert_eq!(kinds(&found), ["ociArtifact", "localBlob"]);
+    let command = [
+        "cv",
+        "--config",
+        &config,
+        "-V",
+        "--disable-uploads",
+        ROOT,
+        "./two",
+    ];
+    transfer(&place, &command).await.ok();
+    assert_eq!(
+        kinds(&accesses(&place, "./two").await),
+        ["localBlob", "localBlob"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn platforms_make_another_index() {
+    let peer = Peer::embedded().await;
+    let place = prepared(&peer, Encoding::Json).await;
+    let index = fixtures::image_index().root;
+    let children: Vec<_> = index.parse().unwrap().children().cloned().collect();
+    let platform = children[0].platform.clone().unwrap();
+    let wanted = format!(
+        "{}/{}",
+        platform["os"].as_str().unwrap(),
+        platform["architecture"].as_str().unwrap()
+    );
+    let command = [
+        "cv",
+        "-V",
+        "-u",
+        "ociArtifact",
+        "--platform",
+        &wanted,
+        ROOT,
+        TARGET,
+    ];
+    transfer(&place, &command).await.ok();
+    let found = accesses(&place, TARGET).await;
+    let reference = found[0]["imageReference"].as_str().unwrap();
+    let smaller = place.manifest(reference).await;
+    let left: Vec<_> = smaller.parse().unwrap().children().cloned().collect();
+    assert_eq!(left, children[..1]);
+    let [world, _] = documents(&place, "./source").await;
+    let after = place.component(TARGET, HELLOWORLD).await;
+    let after = after.descriptor.document();
+    assert_eq!(
+        after["component"]["resources"][0]["digest"]["value"],
+        json!(smaller.digest.hex())
+    );
+    assert_eq!(
+        after["component"]["resources"][1]["digest"],
+        world["component"]["resources"][1]["digest"]
+    );
+    let command = ["cv", "-V", "--platform", "plan9/mips", ROOT, "./never"];
+    let ran = transfer(&place, &command).await.code(4);
+    assert!(
+        ran.stderr.contains("the image has none of plan9/mips") && ran.stderr.contains(&wanted),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_target_has_stops_the_descent() {
+    let peer = Peer::embedded().await;
+    let place = prepared(&peer, Encoding::Json).await;
+    transfer(&place, &["cv", ROOT, "./out"]).await.ok();
+    let ran = transfer(&place, &["cv", "-r", "-E", ROOT, "./out"])
+        .await
+        .ok();
+    assert!(
+        ran.stderr.contains("1 component version left out"),
+        "{}",
+        ran.stderr
+    );
+    let index = std::fs::read_to_string(place.path("out/artifact-index.json")).unwrap();
+    assert!(!index.contains(HELLOEUROPE), "{index}");
+    transfer(&place, &["cv", "-r", "-E", ROOT, "./fresh", "-t", "tgz"])
+        .await
+        .ok();
+    assert!(place.path("fresh").is_file());
+    let found = place
+        .run(&["get", "cv", "./fresh", "-o", "json"])
+        .await
+        .ok()
+        .json();
+    assert_eq!(found.as_array().unwrap().len(), 2);
+}

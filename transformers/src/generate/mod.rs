@@ -8,7 +8,9 @@
 mod ids;
 mod nodes;
 mod route;
+mod select;
 mod statement;
+mod uploads;
 mod writer;
 
 use ocm_content::{Error, ErrorKind};
@@ -23,7 +25,9 @@ use crate::component::ConflictPolicy;
 use crate::signing::OnBrokenSignature;
 
 pub(crate) use self::route::{hinted_name, image_below};
+pub use self::select::Condition;
 pub use self::statement::{Outside, Statement};
+pub use self::uploads::{Handler, OVERRIDE_TYPE, Override, Place};
 use self::writer::Writer;
 
 /// Most elements that an error names.
@@ -52,7 +56,7 @@ pub enum UploadAs {
 }
 
 /// How component versions are carried.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Options {
     /// Where to.
     pub targets: Vec<RepositorySpec>,
@@ -66,6 +70,17 @@ pub struct Options {
     pub keep: Vec<AccessType>,
     /// What can't be read here stays by reference instead of being an error.
     pub allow_external: bool,
+    /// Resources that one of these is true of are carried by value, all where there is none. What lies beside a descriptor
+    /// always is.
+    pub select: Vec<Condition>,
+    /// Resources that one of these is true of stay by reference.
+    pub exclude: Vec<Condition>,
+    /// Resources that land at a place of their own; they are carried by value.
+    pub overrides: Vec<Override>,
+    /// Where kinds of artifacts land; the first that fits decides.
+    pub handlers: Vec<Handler>,
+    /// Of images for several platforms, only these (`os/architecture[/variant]`) are carried; all where there is none.
+    pub platforms: Vec<String>,
     /// What becomes of component versions that are at a target already. Part of the spec unless it is the default, since
     /// the reference does not know the field.
     pub conflict_policy: ConflictPolicy,
@@ -94,7 +109,8 @@ pub fn generate(
     options: &Options,
     types: &StepTypes,
 ) -> Result<Generated, Error> {
-    let mut writer = Writer::new(options, types);
+    let overrides = uploads::resolve(&options.overrides, &versions)?;
+    let mut writer = Writer::new(options, types, overrides);
     for version in versions {
         writer.version(version)?;
     }

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use ocm_specs::RepositorySpec;
+use ocm_specs::descriptor::ComponentDescriptor;
 use ocm_specs::transfer::{StepSpec, Word};
 use ocm_specs::yaml::{Map, Member, Node, Span, Value};
 use serde_json::{Map as JsonMap, Value as Json};
@@ -33,6 +34,11 @@ const RESERVED: [&str; 21] = [
     "void",
     "while",
 ];
+
+/// A component version in words, `component:version`.
+pub(super) fn key_of(descriptor: &ComponentDescriptor) -> String {
+    format!("{}:{}", descriptor.name(), descriptor.version())
+}
 
 /// A map in the order given.
 pub(super) fn map<K: Into<String>>(entries: impl IntoIterator<Item = (K, Node)>) -> Node {

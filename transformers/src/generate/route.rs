@@ -55,11 +55,15 @@ pub(super) fn access_text(element: &Json) -> &str {
 
 /// Is the content of a resource stored beside the descriptor an OCI artifact, or an archive of one?
 pub(super) fn is_local_artifact(resource: &Json) -> bool {
-    let Some(Ok(Access::LocalBlob(blob))) = access_of(resource).map(Access::parse) else {
-        return false;
-    };
-    blob.media_type
-        .is_some_and(|it| is_manifest(it) || is_artifact_archive(it))
+    local_media_type(resource).is_some_and(|it| is_manifest(it) || is_artifact_archive(it))
+}
+
+/// The media type of content that is stored beside the descriptor.
+pub(super) fn local_media_type(resource: &Json) -> Option<&str> {
+    match Access::parse(access_of(resource)?) {
+        Ok(Access::LocalBlob(blob)) => blob.media_type,
+        _ => None,
+    }
 }
 
 /// What an artifact is called below a registry, as `repository[:tag]` or `repository@digest`: what it was called where it

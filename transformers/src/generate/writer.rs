@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ocm_content::Error;
-use ocm_engine::StepTypes;
+use ocm_engine::{StepTypes, Transformer as _};
 use ocm_repository::ComponentVersion;
 use ocm_specs::access::AccessType;
 use ocm_specs::descriptor::{ComponentDescriptor, Element, ElementKind, Encoding};
@@ -16,17 +16,23 @@ use super::ids::{self, Ids};
 use super::nodes::{data, field, fields_of, list, map, repository, step, text, value_of};
 use super::route::{
     Fetch, access_of, access_text, hinted_name, image_below, is_inside, is_local_artifact,
+    local_media_type,
 };
+use super::select::is_selected;
 use super::statement::{Outside, Statement};
+use super::uploads::{Overrides, Place};
 use super::{Copy, Generated, Options, UploadAs, named};
 use crate::component::ConflictPolicy;
 use crate::inert;
+use crate::platforms::FilterPlatforms;
+use crate::resource::component_fields;
 use crate::signing::OnBrokenSignature;
 
 /// Writes a spec.
 pub(super) struct Writer<'o> {
     options: &'o Options,
     types: &'o StepTypes,
+    overrides: Overrides,
     ids: Ids,
     environment: Map,
     steps: Vec<StepSpec>,
@@ -82,10 +88,11 @@ impl Item {
 type Patches = Vec<(usize, String)>;
 
 impl<'o> Writer<'o> {
-    pub(super) fn new(options: &'o Options, types: &'o StepTypes) -> Self {
+    pub(super) fn new(options: &'o Options, types: &'o StepTypes, overrides: Overrides) -> Self {
         Self {
             options,
             types,
+            overrides,
             ids: Ids::default(),
             environment: Map::new(),
             steps: Vec::new(),
@@ -150,8 +157,9 @@ impl<'o> Writer<'o> {
         let sources = items(&descriptor, ElementKind::Source);
         let items: Vec<Item> = resources.into_iter().chain(sources).collect();
         let mut carried: Vec<Option<Carried>> = Vec::with_capacity(items.len());
-        for item in &items {
-            let found = self.carried(&current, item);
+        let selected = self.selected(&current, &items)?;
+        for (item, is_selected) in items.iter().zip(selected) {
+            let found = self.carried(&current, item, is_selected);
             carried.push(found);
         }
         let read = match carried.iter().all(Option::is_none) {
@@ -159,7 +167,7 @@ impl<'o> Writer<'o> {
             false => None,
         };
         for number in 0..self.options.targets.len() {
-            self.target(&current, number, &items, &mut carried, read.as_deref());
+            self.target(&current, number, &items, &mut carried, read.as_deref())?;
         }
         let node = Node::from_json(descriptor.document(), Span::default());
         let member = Member {
@@ -178,7 +186,7 @@ impl<'o> Writer<'o> {
         items: &[Item],
         carried: &mut [Option<Carried>],
         read: Option<&str>,
-    ) {
+    ) -> Result<(), Error> {
         let options = self.options;
         let target = &options.targets[number];
         let base = match options.targets.len() {
@@ -191,7 +199,7 @@ impl<'o> Writer<'o> {
                 self.note_outside(current, item, target);
                 continue;
             };
-            let added = self.add(current, &base, target, item, carried);
+            let added = self.add(current, &base, target, item, carried)?;
             match item.kind {
                 ElementKind::Source => sources.push((item.index, added)),
                 _ => resources.push((item.index, added)),
@@ -223,6 +231,37 @@ impl<'o> Writer<'o> {
         let read = read.map(|read| Word::new(read, Span::default()));
         upload.depends_on.extend(read);
         self.steps.push(upload);
+        Ok(())
+    }
+
+    /// Which elements the conditions choose, in their order. Sources are not asked about.
+    fn selected(&self, current: &Current, items: &[Item]) -> Result<Vec<bool>, Error> {
+        let (select, exclude) = (&self.options.select, &self.options.exclude);
+        if select.is_empty() && exclude.is_empty() {
+            return Ok(vec![true; items.len()]);
+        }
+        let document = current.version.descriptor.document();
+        let mut scope = serde_json::Map::new();
+        scope.insert("component".to_owned(), component_fields(document));
+        let mut selected = Vec::with_capacity(items.len());
+        for item in items {
+            selected.push(match item.kind {
+                ElementKind::Source => true,
+                _ => {
+                    scope.insert("resource".to_owned(), item.value.clone());
+                    is_selected(select, exclude, &scope)
+                        .map_err(|error| error.context(&*current.name))?
+                }
+            });
+        }
+        Ok(selected)
+    }
+
+    /// The place that an override gives a resource.
+    fn place(&self, current: &Current, item: &Item) -> Option<&Place> {
+        let is_resource = item.kind == ElementKind::Resource;
+        let key = (current.name.clone(), item.index);
+        self.overrides.get(&key).filter(|_| is_resource)
     }
 
     /// A step that only reads the descriptor, so that a run that did not make the spec stores the bytes that the source
@@ -251,9 +290,10 @@ impl<'o> Writer<'o> {
     }
 
     /// How an element is carried by value; `None` for what stays by reference.
-    fn carried(&mut self, current: &Current, item: &Item) -> Option<Carried> {
+    fn carried(&mut self, current: &Current, item: &Item, is_selected: bool) -> Option<Carried> {
         let kind = item.access_type();
-        if !self.is_wanted(item, kind) {
+        let is_placed = self.place(current, item).is_some() && kind != AccessType::None;
+        if !is_placed && !self.is_wanted(item, kind, is_selected) {
             return None;
         }
         let is_there = |way: &Fetch| self.types.get(&step_type(*way, current, item)).is_some();
@@ -296,10 +336,37 @@ impl<'o> Writer<'o> {
         let is_chart = carried.way == Fetch::Helm && item.kind == ElementKind::Resource;
         let id = if is_chart {
             self.convert(current, item, &id)
+        } else if self.is_filtered(item, carried.way) {
+            self.filter(current, item, &id)
         } else {
             id
         };
         carried.step = Some(id.clone());
+        id
+    }
+
+    /// May the content be an image for several platforms, of which only some are wanted?
+    fn is_filtered(&self, item: &Item, way: Fetch) -> bool {
+        let may_be_index = match way {
+            Fetch::Image => true,
+            Fetch::Local => is_local_artifact(&item.value),
+            _ => false,
+        };
+        may_be_index && !self.options.platforms.is_empty() && item.kind == ElementKind::Resource
+    }
+
+    /// Leaves the platforms of an image that are wanted.
+    fn filter(&mut self, current: &Current, item: &Item, get: &str) -> String {
+        let id = self.step_id(&current.base, "Filter", item);
+        let platforms = list(self.options.platforms.iter().map(|it| text(it)));
+        let spec = map([
+            ("file", value_of(format!("{get}.output.file"))),
+            ("platforms", platforms),
+            ("resource", value_of(format!("{get}.output.resource"))),
+        ]);
+        let label = self.label(current, "Filter", item);
+        self.steps
+            .push(step(&id, FilterPlatforms::TYPE, label, spec));
         id
     }
 
@@ -320,7 +387,7 @@ impl<'o> Writer<'o> {
     }
 
     /// Is the element to be carried by value?
-    fn is_wanted(&self, item: &Item, kind: AccessType) -> bool {
+    fn is_wanted(&self, item: &Item, kind: AccessType, is_selected: bool) -> bool {
         match kind {
             AccessType::None => false,
             // What lies beside the descriptor can't be left behind: nobody would find it again.
@@ -328,7 +395,7 @@ impl<'o> Writer<'o> {
             | AccessType::LocalOciBlob
             | AccessType::LocalFilesystemBlob
             | AccessType::RelativeOciReference => true,
-            _ if self.options.keep.contains(&kind) => false,
+            _ if self.options.keep.contains(&kind) || !is_selected => false,
             _ if item.kind == ElementKind::Source => self.options.copy_sources,
             _ => match self.options.copy {
                 Copy::LocalBlobs => false,
@@ -348,17 +415,18 @@ impl<'o> Writer<'o> {
         target: &RepositorySpec,
         item: &Item,
         carried: &mut Carried,
-    ) -> String {
+    ) -> Result<String, Error> {
         let name = match item.kind {
             ElementKind::Source => "source",
             _ => "resource",
         };
-        if let Some(below) = self.artifact(target, item, carried) {
+        if let Some(below) = self.artifact(current, target, item, carried)? {
             // One target alone reads an image straight from its source; several share one read.
-            if carried.way == Fetch::Image && self.options.targets.len() == 1 {
-                return self.transfer_artifact(current, base, item, &below);
+            let is_whole = self.options.platforms.is_empty();
+            if carried.way == Fetch::Image && self.options.targets.len() == 1 && is_whole {
+                return Ok(self.transfer_artifact(current, base, item, &below));
             }
-            return self.add_artifact(current, base, item, carried, &below);
+            return Ok(self.add_artifact(current, base, item, carried, &below));
         }
         let get = self.content(current, item, carried);
         let id = self.step_id(base, "Add", item);
@@ -383,26 +451,54 @@ impl<'o> Writer<'o> {
         let label = self.label(current, "Add", item);
         self.steps.push(step(&id, &kind, label, spec));
         self.files.push(format!("{id}.spec.file"));
-        format!("{id}.output.{name}")
+        Ok(format!("{id}.output.{name}"))
     }
 
     /// Where a resource goes that becomes an artifact of its own in a target; `None` for what is stored beside the
     /// descriptor.
-    fn artifact(&self, target: &RepositorySpec, item: &Item, carried: &Carried) -> Option<Below> {
+    fn artifact(
+        &self,
+        current: &Current,
+        target: &RepositorySpec,
+        item: &Item,
+        carried: &Carried,
+    ) -> Result<Option<Below>, Error> {
+        let hint = hinted_name(&item.value);
+        if let Some(place) = self.place(current, item) {
+            let element =
+                Element::new(item.kind, &item.value, current.version.descriptor.version());
+            let reference = place.reference(target, hint.as_deref(), element.version());
+            let reference = reference.map_err(|why| {
+                let name = named(item.kind, &item.identity, &current.name);
+                Error::invalid(format!("upload configuration of {name}: {why}"))
+            })?;
+            return Ok(Some(Below::Named(reference)));
+        }
         let is_artifact = match carried.way {
             Fetch::Image | Fetch::Helm => true,
             Fetch::Local => is_local_artifact(&item.value),
             _ => false,
         };
-        let is_wanted = self.options.upload_as == UploadAs::OciArtifact;
-        if !is_wanted || !is_artifact || item.kind == ElementKind::Source {
-            return None;
+        if !is_artifact || item.kind == ElementKind::Source {
+            return Ok(None);
         }
+        let media_type = local_media_type(&item.value);
+        let handler = self
+            .options
+            .handlers
+            .iter()
+            .find(|it| it.is_for(&item.value, media_type, target));
+        let below = |name: &str| match handler {
+            Some(handler) => Some(format!("{}/{name}", handler.below)),
+            None if self.options.upload_as == UploadAs::OciArtifact => image_below(target, name),
+            None => None,
+        };
         if carried.way == Fetch::Helm {
-            let prefix = image_below(target, "x")?;
-            return Some(Below::Converted(prefix.strip_suffix('x')?.to_owned()));
+            let prefix = below("x");
+            let prefix = prefix.and_then(|it| Some(it.strip_suffix('x')?.to_owned()));
+            return Ok(prefix.map(Below::Converted));
         }
-        image_below(target, &hinted_name(&item.value)?).map(Below::Named)
+        Ok(hint.and_then(|hint| below(&hint)).map(Below::Named))
     }
 
     /// Copies an image from its source to its place.
@@ -449,6 +545,7 @@ impl<'o> Writer<'o> {
         let mut reference = below.reference(&get);
         // As the step does that copies an image from its source: the reference says what it must be.
         if carried.way == Fetch::Image
+            && self.options.platforms.is_empty()
             && let Value::String(text) = &mut reference.value
             && !text.contains('@')
             && let Some(digest) = digest_of(&item.value)
