@@ -145,3 +145,60 @@ async fn a_second_run_sends_nothing() {
     assert!(dry.stdout.contains("shopInArchive") || dry.stdout.contains("shop in the archive"));
     assert_eq!(before, place.files());
 }
+
+/// The other example: a constructor, packed twice, signed, carried verified, looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_constructor_is_packed_signed_and_carried() {
+    if !ocm_testdata::peers::installed("openssl") {
+        return;
+    }
+    let place = Place::new();
+    crate::help::keys(&place);
+    let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/pack");
+    let notes = "notes//acme.example/notes:1.0.0";
+    place
+        .run(&["add", "cv", "-c", pack, "-r", "notes"])
+        .await
+        .ok();
+    place
+        .run(&["sign", "cv", "--private-key", "key.pem", notes])
+        .await
+        .ok();
+    let carry = [
+        "transfer",
+        "cv",
+        "-r",
+        "--copy-resources",
+        "--verify",
+        "default=key.pub",
+        notes,
+        "notes.tgz",
+    ];
+    let carried = place.run(&carry).await.ok().stderr;
+    assert!(
+        carried.contains("complete: nothing of 1 component version"),
+        "{carried}"
+    );
+    let there = "notes.tgz//acme.example/notes:1.0.0";
+    let verify = ["verify", "cv", "--public-key", "key.pub", "--deep", there];
+    assert!(
+        place
+            .run(&verify)
+            .await
+            .ok()
+            .stdout
+            .contains("greeting,version=1.0.0 of acme.example/notes:1.0.0: ok")
+    );
+    let greeting = ["download", "resource", there, "greeting", "-O", "-"];
+    let greeting = place.run(&greeting).await.ok().stdout;
+    assert_eq!(greeting, "Welcome to notes 1.0.0, $5 a month.\n");
+    let again = ["add", "cv", "-c", pack, "-r", "notes", "VERSION=1.1.0"];
+    place.run(&again).await.ok();
+    let diff = ["diff", notes, "notes//acme.example/notes:1.1.0"];
+    let diff = place.run(&diff).await.code(9).stdout;
+    assert!(
+        diff.contains("~ resource name=greeting: digest\n"),
+        "{diff}"
+    );
+    assert!(!diff.contains("resource name=manual: digest"), "{diff}");
+}

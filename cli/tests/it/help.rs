@@ -137,7 +137,7 @@ async fn prepared(peer: &Peer) -> Place {
 }
 
 /// A pair of keys, made by `openssl`.
-fn keys(place: &Place) {
+pub(crate) fn keys(place: &Place) {
     for line in [
         "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem",
         "rsa -in key.pem -pubout -out key.pub",
