@@ -596,6 +596,27 @@ async fn variables_have_an_order() {
     );
 }
 
+/// What is for archives only is refused for registries.
+#[tokio::test(flavor = "multi_thread")]
+async fn registries_are_not_made() {
+    let place = Place::new();
+    place.put("c.yaml", component(""));
+    for more in [&["--create"][..], &["--type", "tar"]] {
+        let line = [
+            &["add", "cv", "-r", "http://127.0.0.1:1", "-c", "c.yaml"][..],
+            more,
+        ]
+        .concat();
+        let ran = place.run(&line).await.code(2);
+        assert!(
+            ran.stderr
+                .contains("is for archives, and this is a registry"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
 /// Files, tars and standard input, as v1 and v2 name them.
 #[tokio::test(flavor = "multi_thread")]
 async fn archives_of_every_form_and_place() {

@@ -281,7 +281,7 @@ fn every_mistake_has_a_place_and_a_reason() {
             "the reference has no tag",
         ),
         (
-            resource_with("input: {type: helm, path: x, caCertFile: y}"),
+            resource_with("input: {type: helm, path: x, caCertFile: z}"),
             "--ca-file FILE",
         ),
         (resource_with("input: {type: wget}"), "`url` is missing"),
@@ -350,9 +350,15 @@ fn every_mistake_has_a_place_and_a_reason() {
             "the reference `name=dep,version=v1` is there twice",
         ),
     ];
+    let mut wrong = String::new();
     for (text, expected) in rows {
-        refused(text, expected);
+        let findings =
+            read(text).map_or_else(|findings| findings.to_string(), |_| "nothing".to_owned());
+        if !findings.contains(expected) {
+            wrong += &format!("{text}\n{findings}\nexpected: {expected}\n\n");
+        }
     }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 #[test]
@@ -622,4 +628,73 @@ fn a_file_may_have_several_documents() {
     let text = "name: a.io/x\nversion: 1.0.0\nprovider: p\n---\ncomponents:\n- {name: a.io/y, version: 1.0.0, provider: p}\n---\n";
     let (constructor, _) = read(text).expect("fine");
     assert_eq!(constructor.components.len(), 2);
+}
+
+/// Trap T33: substitution in raw text destroys what only looks like a variable, and a value may be syntax.
+#[test]
+fn trap_33_dollar_signs_survive_and_values_are_texts() {
+    let mut variables = Variables::new();
+    variables.set("NAME", "a\"}, path: /etc/passwd #");
+    let script = "for i in $(seq 3); do echo \"$$i ${schema.spec.name} $1 $? ${x[0]}\"; done";
+    let text = resource_with(&format!(
+        "input: {{type: utf8, text: '{script} ${{NAME}}'}}"
+    ));
+    let (constructor, _) =
+        Constructor::read(&Source::new("c.yaml", text), Some(&variables), None).expect("fine");
+    let ItemContent::Input(Input::Bytes { bytes, .. }) =
+        &constructor.components[0].resources[0].content
+    else {
+        panic!("a text")
+    };
+    let expected = format!("{} a\"}}, path: /etc/passwd #", script.replace("$$", "$"));
+    assert_eq!(String::from_utf8_lossy(bytes), expected);
+}
+
+/// Trap T13: what YAML 1.1 reads as number or truth value is never taken for text in silence, nor changed where it is data.
+#[test]
+fn trap_13_scalars_of_yaml_1_1() {
+    for (written, kind) in [
+        ("on", "a boolean"),
+        ("y", "a boolean"),
+        ("017", "an integer"),
+        ("1.10", "a number"),
+        ("1_000", "an integer"),
+    ] {
+        let text = format!("name: a.io/x\nversion: {written}\nprovider: p\n");
+        let expected =
+            format!("`version` is a text, this is {kind}\n  hint: put it in quotes: \"{written}\"");
+        refused(&text, &expected);
+        let text = component_with(&format!("labels: [{{name: a, value: {written}}}]"));
+        let (constructor, _) = read(&text).expect(written);
+        assert!(
+            !constructor.components[0].labels[0]["value"].is_string(),
+            "{written}"
+        );
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever is cut out or put in, there is a constructor or there are findings with places.
+    #[test]
+    fn no_text_is_too_strange(cut in 0..900_usize, length in 0..40_usize, piece in "[$\\{}\\[\\]:,a-z0-9'\"&*!|\n -]{0,12}") {
+        let whole = component_with(
+            "labels: [{name: a, value: {b: [1, ~]}, signing: true, version: v1, merge: {algorithm: default}}]\n\
+             creationTime: 2025-03-18T09:44:42Z\n\
+             resources:\n\
+             - {name: tool, type: blob, version: \"${VERSION:-1.0.0}\", input: {type: file, path: x, compress: true}}\n\
+             - {name: dir, type: blob, input: {type: dir, path: x, includeFiles: ['*']}}\n\
+             - {name: image, type: ociImage, extraIdentity: {arch: arm}, access: {type: ociArtifact, imageReference: 'a/b:1'}, digest: {hashAlgorithm: SHA-256, normalisationAlgorithm: x, value: ab}}\n\
+             sources:\n- {name: code, type: git, access: {type: none}}\n\
+             componentReferences:\n- {name: dep, componentName: acme.org/dep, version: $V}\n",
+        );
+        let start = cut.min(whole.len());
+        let end = (start + length).min(whole.len());
+        let text = format!("{}{piece}{}", &whole[..start], &whole[end..]);
+        match read(&text) {
+            Ok((constructor, _)) => proptest::prop_assert!(!constructor.components.is_empty()),
+            Err(findings) => proptest::prop_assert!(findings.to_string().contains("c.yaml:")),
+        }
+    }
 }

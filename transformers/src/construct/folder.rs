@@ -17,6 +17,9 @@ use super::patterns::Decision;
 use super::root::Root;
 use crate::pipe::skip;
 
+/// Deepest nesting of folders that is packed: far above any source tree, and walked by recursion.
+const DEPTH_LIMIT: usize = 128;
+
 /// What is in a folder, in the order of the tar.
 #[derive(Debug)]
 pub(super) struct Listing {
@@ -75,6 +78,12 @@ impl Walk<'_> {
         open: &mut BTreeSet<PathBuf>,
         listing: &mut Listing,
     ) -> Result<(), Error> {
+        if below.matches('/').count() > DEPTH_LIMIT {
+            return Err(Error::limit(format!(
+                "{} is nested deeper than {DEPTH_LIMIT} folders",
+                folder.display()
+            )));
+        }
         for name in names(folder)? {
             let (path, below) = (folder.join(&name), format!("{below}{name}"));
             let found =
@@ -396,6 +405,18 @@ mod tests {
             .await
             .expect_err("outside");
         assert!(error.to_string().contains("is outside of"), "{error}");
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let (folder, root) = tree();
+        let deep = folder.path().join("d/".repeat(DEPTH_LIMIT));
+        std::fs::create_dir_all(&deep).expect("make it");
+        let list = || walk(&root).list(folder.path(), &|_, _| Decision::Include);
+        assert!(list().is_ok());
+        std::fs::create_dir(deep.join("more")).expect("make it");
+        let error = list().expect_err("too deep");
+        assert_eq!(error.kind(), ocm_content::ErrorKind::Limit);
     }
 
     #[tokio::test]
