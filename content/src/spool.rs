@@ -14,7 +14,7 @@ use ocm_specs::{Algorithm, Hasher};
 
 use crate::blob::{Access, Blob, ByteStream, Source};
 use crate::error::{Error, Result};
-use crate::file::{blocking, read_range};
+use crate::file::{blocking, read_at, read_range};
 use crate::limits::Limits;
 use crate::meter::Meter;
 
@@ -92,6 +92,50 @@ impl Spool {
     /// The bytes as a source that may be read by any number of readers. They are freed with its last user.
     pub fn finish(self) -> Arc<dyn Source> {
         Arc::new(Spooled(Arc::new(self.0)))
+    }
+
+    /// The bytes to be read here and there, from threads that may block.
+    pub fn into_random(self) -> RandomAccess {
+        let mut kept = self.0;
+        let memory = Bytes::from(std::mem::take(&mut kept.memory).concat());
+        RandomAccess { kept, memory }
+    }
+}
+
+/// Kept bytes that are read here and there. They are freed with this.
+#[derive(Debug)]
+pub struct RandomAccess {
+    kept: Kept,
+    /// Everything, where there is no file.
+    memory: Bytes,
+}
+
+impl RandomAccess {
+    /// How many bytes there are.
+    pub fn len(&self) -> u64 {
+        self.kept.length
+    }
+
+    /// Are there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads from `at` on, as much as fits into `buffer` and is there; blocks.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] when the disk says no.
+    pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> Result<usize> {
+        if let Some(file) = &self.kept.file {
+            return read_at(&file.file, buffer, at)
+                .map_err(|error| Error::io("read a temporary file", &error));
+        }
+        let start = usize::try_from(at)
+            .unwrap_or(usize::MAX)
+            .min(self.memory.len());
+        let length = buffer.len().min(self.memory.len() - start);
+        buffer[..length].copy_from_slice(&self.memory[start..start + length]);
+        Ok(length)
     }
 }
 
@@ -318,6 +362,29 @@ mod tests {
                 memory + file
             );
             drop(reading);
+            assert_eq!((limits.window().used(), limits.spool().used()), (0, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn kept_bytes_are_read_here_and_there() {
+        for size in [0, 1_000, 3 << 20] {
+            let limits = limits(8 << 20, 1 << 30);
+            let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            let mut kept = Spool::new(&limits);
+            for chunk in bytes.chunks(70_000) {
+                kept.write(Bytes::copy_from_slice(chunk)).await.unwrap();
+            }
+            let kept = kept.into_random();
+            assert_eq!(kept.len(), size as u64);
+            for at in [0, 1, 999, size, size + 5] {
+                let mut buffer = [0; 10];
+                let found = kept.read_at(at as u64, &mut buffer).unwrap();
+                let start = at.min(size);
+                let expected = &bytes[start..(start + 10).min(size)];
+                assert_eq!(&buffer[..found], expected, "{size} at {at}");
+            }
+            drop(kept);
             assert_eq!((limits.window().used(), limits.spool().used()), (0, 0));
         }
     }

@@ -8,7 +8,7 @@ pub mod repository;
 pub mod resolver;
 pub mod session;
 
-pub use remote::{ChartMetadata, HelmChart};
+pub use remote::{ChartMetadata, GitCommit, HelmChart};
 pub use repository::{
     ComponentVersion, Existing, Known, PreparedVersion, Published, Repository, VersionOutcome,
     predict_local_blob,

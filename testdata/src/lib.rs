@@ -7,6 +7,7 @@
 pub mod components;
 pub mod faults;
 pub mod fixtures;
+pub mod git;
 pub mod liar;
 pub mod peers;
 pub mod web;

@@ -46,6 +46,7 @@ pub fn step_types() -> StepTypes {
         .with(helm::ConvertHelmToOci)
         .with(remote::DownloadWgetResource)
         .with(remote::GetGitHubCommit)
+        .with(remote::GetGitCommit)
         .with(remote::GetOciImageLayer)
         .with(cleanup::FileCleanup)
         .with(get::GetResource)

@@ -1,13 +1,15 @@
-//! Resources that other servers have: `DownloadWgetResource`, `GetGitHubCommit`, and `GetOCIImageLayer`, which the reference has
-//! not.
+//! Resources that other servers have: `DownloadWgetResource`, `GetGitHubCommit`, and `GetGitCommit` and `GetOCIImageLayer`, which
+//! the reference has not.
 //!
-//! Invariant: the resource goes out as it came in. What a server has is read when somebody reads the file.
+//! Invariant: the resource goes out as it came in, but for a commit that a reference was found to name. What a server has is
+//! read when somebody reads the file.
 
 use ocm_content::{Content, Error};
 use ocm_engine::{ContentRef, Effect, Lineage, Outcome, StepContext, StepError, Transformer};
 use ocm_repository::Session;
 use ocm_specs::access::AccessType;
 use ocm_specs::descriptor::{Element, ElementKind};
+use ocm_specs::json::field;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -55,7 +57,7 @@ async fn read(
     Ok(content)
 }
 
-pub(crate) fn expect_type(
+fn expect_type(
     element: &Element<'_>,
     access: &Json,
     kind: AccessType,
@@ -73,7 +75,7 @@ pub(crate) fn expect_type(
 }
 
 /// Hands content out, and the resource as it came in.
-pub(crate) fn handed_out(
+fn handed_out(
     cx: &StepContext,
     content: impl Into<Content>,
     was: Json,
@@ -130,6 +132,37 @@ impl Transformer for GetGitHubCommit {
 
     async fn run(&self, cx: StepContext, spec: Spec) -> Result<Outcome<Output>, StepError> {
         run(cx, spec, AccessType::GitHub, "gitHub").await
+    }
+}
+
+/// `GetGitCommit`: a handle to the files of a commit of a git repository.
+pub struct GetGitCommit;
+
+impl Transformer for GetGitCommit {
+    const TYPE: &'static str = "GetGitCommit/v1alpha1";
+    const EFFECT: Effect = Effect::None;
+    const SUMMARY: &'static str =
+        "Reads the files of a commit of a git repository, as a compressed tar.";
+    const EXAMPLE: &'static str = "- {id: get1, type: GetGitCommit/v1alpha1, spec: {resource: {name: source, version: 1.0.0, type: directoryTree, relation: external, access: {type: git, repository: 'https://git.example/acme/app.git', commit: 0123456789abcdef0123456789abcdef01234567}}}}";
+    type Spec = Spec;
+    type Output = Output;
+
+    async fn run(&self, cx: StepContext, spec: Spec) -> Result<Outcome<Output>, StepError> {
+        let mut resource = spec.resource.0;
+        let was = resource.clone();
+        let element = Element::new(ElementKind::Resource, &was, "");
+        let access = element.access_value().cloned().unwrap_or_default();
+        expect_type(&element, &access, AccessType::Git, "git")?;
+        let session = cx.session::<Session>()?;
+        let found = session.git_commit(&access, element.digest().as_ref()).await;
+        let found = found.map_err(|error| StepError::at("resource", error))?;
+        // What the reference named when the content was read.
+        if let Some(access) = resource.get_mut("access").and_then(Json::as_object_mut)
+            && field(access, "commit").is_none()
+        {
+            access.insert("commit".to_owned(), found.commit.into());
+        }
+        Ok(handed_out(&cx, found.archive, was, resource))
     }
 }
 

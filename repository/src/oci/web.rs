@@ -210,6 +210,42 @@ impl Client {
         Ok((headers, Box::pin(chunks.fuse())))
     }
 
+    /// The host that a request goes to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when its URL is none that can be asked.
+    pub(crate) fn host_of_request(&self, request: &WebRequest) -> Result<Host> {
+        Ok(request.call(self.inner())?.endpoint.host.clone())
+    }
+
+    /// Does something that consists of several requests, again as a whole where that may help. `request` says to whom.
+    ///
+    /// # Errors
+    /// What the last try gave.
+    pub(crate) async fn again<T, F>(&self, request: &WebRequest, work: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let call = request.call(self.inner())?;
+        let mut failed = 0;
+        loop {
+            let error = match work().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            failed += 1;
+            let failure = Failure {
+                again: error.kind() == ErrorKind::Unavailable,
+                ..Failure::last(error)
+            };
+            if !failure.again {
+                return Err(failure.error);
+            }
+            let paused = self.inner().pause(&call, failure, failed);
+            paused.await.map_err(servers)?;
+        }
+    }
+
     async fn probe(&self, request: WebRequest, expected: Expected) -> Result<Blob> {
         let first = HeaderValue::from_static("bytes=0-0");
         let call = request.call(self.inner())?.header(RANGE, first);

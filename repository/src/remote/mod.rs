@@ -3,6 +3,7 @@
 //! *Invariant*: nothing here opens a connection of its own. Every request goes through the session's client, and so does
 //! what it does about failures, redirects, credentials, limits and names that stand for others.
 
+mod git;
 mod github;
 mod helm;
 mod wget;
@@ -13,6 +14,7 @@ use ocm_specs::access::remote::Remote;
 use ocm_specs::descriptor::{DigestSpec, GENERIC_BLOB_DIGEST};
 use serde_json::Value;
 
+pub use git::GitCommit;
 pub(crate) use helm::Indexes;
 pub use helm::{ChartMetadata, HelmChart};
 
@@ -22,6 +24,8 @@ use crate::session::Session;
 const HELM: &str = "HelmChartRepository";
 /// Consumers of credentials for web servers.
 const WGET: &str = "Wget";
+/// Consumers of credentials for git repositories.
+const GIT: &str = "Git";
 /// Consumers of credentials for GitHub.
 const GITHUB: &str = "GitHubRepository";
 
@@ -48,7 +52,28 @@ impl Session {
             Remote::GitHub(github) => github::archive(self, github, digest)
                 .await
                 .map(Content::from),
+            Remote::Git(git) => {
+                let commit = git::commit(self, git, digest).await?;
+                Ok(commit.archive.into())
+            }
             _ => Err(not_read(access)),
+        }
+    }
+
+    /// The commit of a git repository that an access names: its commit, else what its reference names now. The repository is
+    /// asked for references only; the commit is read when somebody reads the archive, and kept then.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::Unsupported`] when the access is no git repository's or is not read over HTTP,
+    /// [`ocm_content::ErrorKind::NotFound`] when there is no such reference, besides what the server gives.
+    pub async fn git_commit(
+        &self,
+        access: &Value,
+        stated: Option<&DigestSpec>,
+    ) -> Result<GitCommit> {
+        match parse(access)? {
+            Remote::Git(git) => git::commit(self, git, stated.and_then(blob_digest)).await,
+            _ => Err(not_read(access).with_hint("a git repository has access type `git`")),
         }
     }
 

@@ -4,6 +4,7 @@ mod component_archive;
 mod counting;
 mod ctf;
 mod forms;
+mod git;
 mod mapping;
 mod oci;
 mod remote;

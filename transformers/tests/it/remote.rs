@@ -8,6 +8,7 @@ use ocm_engine::{RunResult, Status};
 use ocm_repository::{ComponentVersion, Session, SessionConfig};
 use ocm_specs::{Digest, Identity, RepositorySpec};
 use ocm_testdata::fixtures::{chart_archive, image_index, noise};
+use ocm_testdata::git::GitRepository;
 use ocm_testdata::web::{Answer, WebServer, helm_repository};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -172,6 +173,39 @@ async fn a_layer_of_a_registry_becomes_a_local_blob() {
     assert_eq!(Digest::sha256(&bytes), layer.digest);
     assert_eq!(media_type, layer.media_type);
     assert_eq!(value["digest"]["value"], json!(layer.digest.hex()));
+}
+
+#[tokio::test]
+async fn a_commit_of_a_git_repository_becomes_a_local_blob() {
+    let Some(repository) = GitRepository::new("sha1") else {
+        return;
+    };
+    repository.put("src/main.c", "int main() { return 0; }\n");
+    let commit = repository.commit("first");
+    let server = Arc::new(repository).serve(false).await;
+    let mut digests = Vec::new();
+    for named in [json!({"ref": "main"}), json!({"commit": commit})] {
+        let folder = TempDir::new().expect("a folder");
+        let session = session(&folder, &[("git.example", &server)]);
+        let mut access = json!({"type": "git", "repository": "https://git.example/app.git"});
+        let fields = named.as_object().expect("fields").clone();
+        access.as_object_mut().expect("an object").extend(fields);
+        let spec = by_value("GetGitCommit/v1alpha1", &resource(access));
+        let (result, _) = run(&session, &spec).await;
+        succeeded(&result);
+        assert_eq!(
+            output(&result, "get")["resource"]["access"]["commit"],
+            json!(commit)
+        );
+        let (_, value, bytes, media_type) = stored(&session).await;
+        assert_eq!(media_type, "application/x-tgz");
+        assert_eq!(
+            value["digest"]["value"],
+            json!(Digest::sha256(&bytes).hex())
+        );
+        digests.push(value["digest"].clone());
+    }
+    assert_eq!(digests[0], digests[1]);
 }
 
 #[tokio::test]
