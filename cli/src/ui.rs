@@ -95,8 +95,9 @@ const LINE: usize = 2_000;
 const LINES: usize = 1_000;
 
 /// Text as it may go to a terminal: documents and registries say what is in it. What the terminal would obey is escaped, what
-/// is far too long is cut.
+/// is far too long is cut, names and passwords in front of hosts are hidden.
 pub(crate) fn shown(text: &str) -> String {
+    let text = &without_userinfo(text);
     let mut out = String::with_capacity(text.len().min(1 << 16));
     for (count, line) in text.split_inclusive('\n').enumerate() {
         if count == LINES {
@@ -120,6 +121,35 @@ pub(crate) fn shown(text: &str) -> String {
         }
     }
     out
+}
+
+/// A text without names and passwords in front of hosts, in case that what a user typed is repeated in it.
+fn without_userinfo(text: &str) -> String {
+    const ENDS: [char; 9] = ['`', '"', '\'', '=', '(', '[', '<', ',', ';'];
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('@') {
+        let (before, after) = rest.split_at(at);
+        let is_end = |c: char| c.is_whitespace() || ENDS.contains(&c);
+        let word = before.rfind(is_end).map_or(0, |end| {
+            end + before[end..].chars().next().map_or(0, char::len_utf8)
+        });
+        let scheme = before[word..].rfind("://");
+        let start = scheme.map_or(word, |scheme| word + scheme + 3);
+        let name = &before[start..];
+        // Behind a tag stands a digest, and a path belongs to no name.
+        let is_digest = after.starts_with("@sha256:") || after.starts_with("@sha512:");
+        match name.contains(':') && !name.contains('/') && !is_digest {
+            true => {
+                out.push_str(&before[..start]);
+                out.push_str("***");
+            }
+            false => out.push_str(before),
+        }
+        out.push('@');
+        rest = &after[1..];
+    }
+    out + rest
 }
 
 /// Characters that change the order of what is shown after them.
@@ -160,6 +190,27 @@ pub(crate) fn write_file(disk: &Disk, path: &Path, text: &str) -> Result<(), Cli
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_and_passwords_in_front_of_hosts_are_hidden() {
+        for (text, expected) in [
+            ("`http://jo:pw@h:5/x`: no", "`http://***@h:5/x`: no"),
+            ("ctf::http://jo:pw@h", "ctf::http://***@h"),
+            ("target jo:pw@h and u:pw@i.", "target ***@h and ***@i."),
+            ("h=http://jo:p@h", "h=http://***@h"),
+            ("app:1.0.0@sha256:ab", "app:1.0.0@sha256:ab"),
+            (
+                "ghcr.io/a//b.c/d:1.0.0@sha256:ab",
+                "ghcr.io/a//b.c/d:1.0.0@sha256:ab",
+            ),
+            ("mail jo@example.org", "mail jo@example.org"),
+            ("@", "@"),
+            ("ü:ö@ä", "***@ä"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+    }
 
     #[test]
     fn nothing_shown_is_obeyed_by_a_terminal() {

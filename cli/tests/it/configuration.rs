@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::place::Place;
 
-fn descriptor(name: &str, version: &str, references: &[(&str, &str)]) -> Value {
+pub(crate) fn descriptor(name: &str, version: &str, references: &[(&str, &str)]) -> Value {
     let references: Vec<Value> = references
         .iter()
         .map(|(name, version)| {
@@ -21,7 +21,7 @@ fn descriptor(name: &str, version: &str, references: &[(&str, &str)]) -> Value {
     }})
 }
 
-async fn store(place: &Place, repository: &str, document: Value) {
+pub(crate) async fn store(place: &Place, repository: &str, document: Value) {
     let spec: RepositorySpec = repository.parse().unwrap();
     let session = place.session();
     let repository = session.repository(&spec, true).await.unwrap();

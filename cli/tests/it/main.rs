@@ -25,4 +25,5 @@ mod look;
 mod output;
 mod place;
 mod scenario;
+mod secrets;
 mod signing;

@@ -442,7 +442,8 @@ impl<'s> Builder<'s> {
                 return Err(YamlError::new(span, message));
             }
             None => {
-                let message = format!("no anchor `{name}` above this place");
+                // Unnamed: a password that begins with a star and lacks its quotes is one, too.
+                let message = "no anchor of this name above this place".to_owned();
                 return Err(YamlError::new(span, message));
             }
         };
@@ -996,7 +997,7 @@ mod tests {
         check_error("<<: {a: 2}\na: 1\na: 3", "t:3:1: the key `a` is here");
         check_error("<<: 1", "t:1:5: `<<` takes a map");
         check_error("a: &a [*a]", "t:1:8: the anchor `a` contains itself");
-        check_error("a: *b", "t:1:4: no anchor `b`");
+        check_error("a: *b", "t:1:4: no anchor of this name");
     }
 
     #[test]
