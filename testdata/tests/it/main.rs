@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails there")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use ocm_content::{Blob, Stores as _};
 use ocm_registry::{Auth, RegistryConfig, Users};
 use ocm_specs::Digest;
@@ -123,6 +125,28 @@ async fn answers() {
             whole.clone(),
         ),
         (
+            Fault::ShortResponse { after: 70_000 },
+            Some(206),
+            vec!["content-length: 70000"],
+            whole[..70_000].to_vec(),
+        ),
+        (
+            Fault::OtherBody {
+                body: Bytes::from_static(b"something else"),
+            },
+            Some(206),
+            vec!["content-length: 14"],
+            b"something else".to_vec(),
+        ),
+        (
+            Fault::Late {
+                by: Duration::from_millis(1),
+            },
+            Some(206),
+            vec!["content-length: 99999"],
+            whole.clone(),
+        ),
+        (
             header("content-length", "5"),
             Some(206),
             vec!["content-length: 5"],
@@ -176,6 +200,8 @@ async fn what_stops_without_an_end() {
             .nth(1)
             .then(Fault::Stall { after: 50_000 }),
         Rule::on(Kind::Blob).nth(2).then(Fault::Silence),
+        Rule::on(Kind::Blob).nth(3).then(Fault::WithholdResponse),
+        Rule::on(Kind::UploadStart).then(Fault::StallRequest { after: 10 }),
     ]);
     let mut socket = open(&registry, &request, b"").await;
     let mut received = Vec::new();
@@ -184,11 +210,14 @@ async fn what_stops_without_an_end() {
         assert_ne!(socket.read_buf(&mut received).await.unwrap(), 0);
     }
     let mut silent = open(&registry, &request, b"").await;
-    while registry.log.count("GET", Kind::Blob) < 2 {
+    let mut done = open(&registry, &request, b"").await;
+    let whole = format!("POST /v2/a/blobs/uploads/?digest={}", Digest::sha256(b"0"));
+    let mut stalled = open(&registry, &whole, b"twenty bytes or some").await;
+    while registry.log.entries().len() < 4 {
         tokio::task::yield_now().await;
     }
-    // Neither has anything to read, and neither is closed.
-    for socket in [&mut socket, &mut silent] {
+    // None has anything to read, and none is closed.
+    for socket in [&mut socket, &mut silent, &mut done, &mut stalled] {
         let error = socket.try_read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     }
@@ -215,9 +244,20 @@ async fn uploads() {
     let status = send(&registry, &format!("GET {location}"), b"").await;
     assert!(status.has("range: 0-599"), "{}", status.head);
 
-    // It was done, but the client doesn't learn of it.
+    // What arrives is wrong, or seems to be less.
     let digest = Digest::sha256(&bytes);
     let whole = format!("POST /v2/a/blobs/uploads/?digest={digest}");
+    for fault in [
+        Fault::FlipRequestBit { offset: 999 },
+        Fault::ShortRequest { after: 999 },
+    ] {
+        registry.set([Rule::on(Kind::UploadStart).then(fault)]);
+        let answer = send(&registry, &whole, &bytes).await;
+        let body = String::from_utf8(answer.body).unwrap();
+        assert!(body.contains("DIGEST_INVALID"), "{body}");
+    }
+
+    // It was done, but the client doesn't learn of it.
     registry.set([Rule::on(Kind::UploadStart).nth(1).then(Fault::LoseResponse)]);
     assert_eq!(send(&registry, &whole, &bytes).await.status, None);
     let store = registry.stores.store("a").unwrap();
