@@ -511,17 +511,17 @@ impl Lowering<'_> {
         &mut self,
         download: &str,
         target: &RepositorySpec,
-        data: &str,
+        data: &Json,
         span: Span,
     ) -> String {
         let (kind, mut inputs) = repository(target);
         let descriptor = output(download, "descriptor");
         inputs.insert("componentDescriptor".to_owned(), descriptor);
-        inputs.insert("data".to_owned(), output(data, "data"));
+        inputs.insert("data".to_owned(), data.clone());
         self.step(&format!("uploader.localblob.{kind}"), inputs, span)
     }
 
-    /// The step that gives a resource's content.
+    /// The expression for a resource's content, with the step that gives it.
     fn download(
         &mut self,
         mapping: &Mapping<'_>,
@@ -529,13 +529,18 @@ impl Lowering<'_> {
         resource: &Json,
         selector: Json,
         span: Span,
-    ) -> Option<String> {
+    ) -> Option<Json> {
         let (kind, place) = repository(&mapping.source);
         let (name, mut inputs) = match access_type(resource) {
             AccessType::LocalBlob => (format!("downloader.localblob.{kind}"), place),
             AccessType::OciArtifact | AccessType::RelativeOciReference => {
                 ("downloader.resource.oci".to_owned(), JsonMap::new())
             }
+            AccessType::Helm => return Some(self.download_chart(resource, span)),
+            AccessType::Wget => return Some(self.get("DownloadWgetResource", resource, span)),
+            AccessType::GitHub => return Some(self.get("GetGitHubCommit", resource, span)),
+            AccessType::Git => return Some(self.get("GetGitCommit", resource, span)),
+            AccessType::OciBlob => return Some(self.get("GetOCIImageLayer", resource, span)),
             _ => {
                 let access = resource.pointer("/access/type").and_then(Json::as_str);
                 let message = format!(
@@ -549,7 +554,27 @@ impl Lowering<'_> {
         let descriptor = output(download, "descriptor");
         inputs.insert("componentDescriptor".to_owned(), descriptor);
         inputs.insert("resource".to_owned(), selector);
-        Some(self.step(&name, inputs, span))
+        Some(output(&self.step(&name, inputs, span), "data"))
+    }
+
+    /// The content of a resource whose access says itself where it is.
+    fn get(&mut self, name: &str, resource: &Json, span: Span) -> Json {
+        let resource = inert::json(resource.clone());
+        let inputs = JsonMap::from_iter([("resource".to_owned(), resource)]);
+        output(&self.step(name, inputs, span), "file")
+    }
+
+    /// A chart of a Helm repository, as the OCI artifact that it becomes.
+    fn download_chart(&mut self, resource: &Json, span: Span) -> Json {
+        let resource = inert::json(resource.clone());
+        let inputs = JsonMap::from_iter([("resource".to_owned(), resource)]);
+        let chart = self.step("GetHelmChart", inputs, span);
+        let inputs = JsonMap::from_iter([
+            ("chartFile".to_owned(), output(&chart, "chartFile")),
+            ("provFile".to_owned(), output(&chart, "?provFile")),
+            ("resource".to_owned(), output(&chart, "resource")),
+        ]);
+        output(&self.step("ConvertHelmToOCI", inputs, span), "file")
     }
 
     /// Sends a listed resource through its transformations; gives the upload.
@@ -578,8 +603,8 @@ impl Lowering<'_> {
                 return None;
             }
             let (id, is_upload) = self.transformation(node, &data, &scope)?;
-            data = id;
-            upload = is_upload.then(|| data.clone());
+            data = output(&id, "data");
+            upload = is_upload.then_some(id);
         }
         match (upload, listed.target) {
             (Some(_), Some(target)) => {
@@ -598,7 +623,12 @@ impl Lowering<'_> {
     }
 
     /// One transformation as a step; tells whether it is an upload.
-    fn transformation(&mut self, node: &Node, data: &str, scope: &Scope) -> Option<(String, bool)> {
+    fn transformation(
+        &mut self,
+        node: &Node,
+        data: &Json,
+        scope: &Scope,
+    ) -> Option<(String, bool)> {
         let Some(map) = node.as_map() else {
             let message = format!("a transformation is a map, this is a {}", node.kind());
             self.error(node.span, message);
@@ -636,7 +666,7 @@ impl Lowering<'_> {
         }
         let info = step_type.info();
         if info.inputs.iter().any(|port| port.name == "data") && !inputs.contains_key("data") {
-            let data = Node::from_json(&output(data, "data"), node.span);
+            let data = Node::from_json(data, node.span);
             inputs.insert("data".to_owned(), member(data, node.span));
         }
         let is_upload = self.is_upload(info);
@@ -670,7 +700,7 @@ impl Lowering<'_> {
         target: &RepositorySpec,
         listed: &Listed<'_>,
         node: &Node,
-        data: &str,
+        data: &Json,
         scope: &Scope,
     ) -> Option<String> {
         self.map(node, "a resource's `target`", &TARGET_KEYS)?;
@@ -684,7 +714,7 @@ impl Lowering<'_> {
                 };
                 let inputs = JsonMap::from_iter([
                     ("imageReference".to_owned(), constant(&reference)),
-                    ("data".to_owned(), output(data, "data")),
+                    ("data".to_owned(), data.clone()),
                 ]);
                 Some(self.step("uploader.resource.oci", inputs, listed.span))
             }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ocm_content::{Content, MemoryStores};
 use ocm_engine::{RunResult, Status};
-use ocm_repository::{ComponentVersion, Session, SessionConfig};
+use ocm_repository::{ComponentVersion, Existing, Session, SessionConfig};
+use ocm_specs::descriptor::ComponentDescriptor;
 use ocm_specs::{Digest, Identity, RepositorySpec};
 use ocm_testdata::fixtures::{chart_archive, image_index, noise};
 use ocm_testdata::git::GitRepository;
@@ -324,4 +325,94 @@ async fn a_chart_is_one_artifact_wherever_it_came_from() {
     assert_eq!(found[0].0, "reg.example/target/webapp:1.4.0");
     assert_eq!(found[1].0, "reg.example/target/acme/charts/webapp:1.4.0");
     assert_eq!(found[0].1, found[1].1);
+}
+
+/// The mapping dialect chooses the step by the access, as it does for images and local blobs.
+#[tokio::test]
+async fn mappings_take_along_what_other_servers_have() {
+    let large = noise(100_000, 3);
+    let mut files = helm_repository("webapp", "1.4.0", &chart_archive(), false);
+    files.push(("/tool".to_owned(), large.clone()));
+    let server = WebServer::files(files).await;
+    let folder = TempDir::new().expect("a folder");
+    let session = session(&folder, &[("files.example", &server)]);
+    let image = image_index();
+    ocm_testdata::components::push(&session, "reg.example/acme/image:1", &image)
+        .await
+        .expect("pushed");
+    let manifest = image.children[0].parse().expect("a manifest");
+    let layer = manifest.layers.expect("layers").swap_remove(0);
+    let resources: Vec<Value> = [
+        ("tool", json!({"type": "wget", "url": "https://files.example/tool?x=${y}"})),
+        (
+            "chart",
+            json!({"type": "helm", "helmRepository": "https://files.example", "helmChart": "webapp:1.4.0"}),
+        ),
+        (
+            "layer",
+            json!({"type": "ociBlob", "ref": "reg.example/acme/image", "digest": layer.digest.to_string(), "size": layer.size}),
+        ),
+    ]
+    .into_iter()
+    .map(|(name, access)| {
+        let mut resource = resource(access);
+        resource["name"] = json!(name);
+        resource
+    })
+    .collect();
+    let listed: Vec<Value> = resources
+        .iter()
+        .map(|resource| json!({"resource": {"name": resource["name"]}, "target": {"type": "localBlob"}}))
+        .collect();
+    let descriptor = ComponentDescriptor::from_value(json!({
+        "meta": {"schemaVersion": "v2"},
+        "component": {"name": COMPONENT, "version": "1.0.0", "provider": "acme", "repositoryContexts": [],
+            "resources": resources, "sources": [], "componentReferences": []},
+    }))
+    .expect("a descriptor");
+    let source = session
+        .repository(&RepositorySpec::ctf("source"), true)
+        .await
+        .expect("the source");
+    let prepared = source.prepare_version(&descriptor, Existing::Fail).await;
+    prepared
+        .expect("prepared")
+        .publish()
+        .await
+        .expect("published");
+
+    let ctf = |path: &str| json!({"type": "CommonTransportFormat", "filePath": path});
+    let spec = json!({"metadata": {"version": "v1alpha1"}, "spec": {"mappings": [{
+        "component": {"name": COMPONENT, "version": "1.0.0"},
+        "source": ctf("source"), "target": ctf("target"), "resources": listed,
+    }]}});
+    let (result, _) = run(&session, &spec.to_string()).await;
+    succeeded(&result);
+    let target = session
+        .repository(&RepositorySpec::ctf("target"), false)
+        .await
+        .expect("the target");
+    let version = target.get(COMPONENT, "1.0.0").await.expect("it is there");
+    for (name, digest) in [
+        ("tool", Some(Digest::sha256(&large))),
+        ("layer", Some(layer.digest)),
+        ("chart", None),
+    ] {
+        let element = version
+            .descriptor
+            .resource(&Identity::named(name))
+            .expect(name);
+        let content = version.local_blob(&element).expect("a local blob");
+        match (content, digest) {
+            (Content::Blob(blob), Some(digest)) => {
+                blob.read(1 << 20).await.expect("its bytes");
+                assert_eq!(blob.digest, Some(digest), "{name}");
+            }
+            (Content::Artifact(artifact), None) => {
+                let root = artifact.root().expect("a root");
+                assert_eq!(element.value()["digest"]["value"], json!(root.digest.hex()));
+            }
+            (content, _) => panic!("{name}: {content:?}"),
+        }
+    }
 }
