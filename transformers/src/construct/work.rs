@@ -7,7 +7,9 @@ use ocm_content::{Error, ErrorKind};
 use ocm_repository::{ComponentVersion, Existing, PreparedVersion, Session, VersionOutcome};
 use ocm_specs::Algorithm;
 use ocm_specs::constructor::{Component, Item, ItemContent, Reference};
-use ocm_specs::descriptor::{ComponentDescriptor, DigestSpec, ElementKind};
+use ocm_specs::descriptor::{
+    ComponentDescriptor, DescriptorError, DigestSpec, ElementKind, Encoding,
+};
 use ocm_specs::normalisation::Normalisation;
 use serde_json::Value as Json;
 
@@ -22,6 +24,9 @@ use super::{
     ExternalPolicy, Problem, Target,
 };
 use crate::signing::digest_of;
+
+/// Component versions that are written at once.
+const WRITES: usize = 16;
 
 pub(super) struct Work<'w> {
     pub(super) session: &'w Session,
@@ -234,20 +239,14 @@ impl<'w> Work<'w> {
                 planned
                     .component
                     .descriptor(created.as_deref(), resources, sources, references);
-            match ComponentDescriptor::from_value(document) {
-                Ok(descriptor) => {
-                    made.versions.push(Constructed {
-                        descriptor,
-                        outcome,
-                    });
-                    made.existing.push(Some(existing));
-                }
-                Err(error) => {
-                    return Err(ConstructError {
-                        problems: vec![problem_of(planned, &Error::internal(error.to_string()))],
-                    });
-                }
-            }
+            let descriptor = as_stored(document).map_err(|error| ConstructError {
+                problems: vec![problem_of(planned, &error)],
+            })?;
+            made.versions.push(Constructed {
+                descriptor,
+                outcome,
+            });
+            made.existing.push(Some(existing));
         }
         done(made, problems)
     }
@@ -304,29 +303,36 @@ impl<'w> Work<'w> {
         let (Some(repository), false) = (&self.target.repository, self.target.dry_run) else {
             return Ok(Construction { versions, warnings });
         };
-        let mut prepared: Vec<Option<PreparedVersion>> = Vec::new();
-        let mut problems = Vec::new();
-        for ((version, existing), planned) in versions.iter_mut().zip(existing).zip(self.planned) {
-            let Some(existing) = existing else {
-                prepared.push(None);
-                continue;
+        let mut jobs = Vec::new();
+        for (version, existing) in versions.iter().zip(&existing) {
+            let (descriptor, existing) = (&version.descriptor, *existing);
+            let job = async move {
+                match existing {
+                    Some(existing) => {
+                        let prepared = repository.prepare_version(descriptor, existing).await;
+                        prepared.map(Some)
+                    }
+                    None => Ok(None),
+                }
             };
-            match repository
-                .prepare_version(&version.descriptor, existing)
-                .await
-            {
+            jobs.push(job.boxed());
+        }
+        let found: Vec<Result<Option<PreparedVersion>, Error>> =
+            stream::iter(jobs).buffered(WRITES).collect().await;
+        let (mut prepared, mut problems) = (Vec::new(), Vec::new());
+        for ((found, version), planned) in found.into_iter().zip(&mut versions).zip(self.planned) {
+            match found {
                 Ok(one) => {
-                    if one.outcome() == VersionOutcome::Present {
+                    let is_present = |it: &PreparedVersion| it.outcome() == VersionOutcome::Present;
+                    if one.as_ref().is_some_and(is_present) {
                         version.outcome = ConstructOutcome::Present;
                     }
-                    prepared.push(Some(one));
+                    prepared.push(one);
                 }
                 Err(error) => problems.push(problem_of(planned, &error)),
             }
         }
-        if !problems.is_empty() {
-            return Err(ConstructError { problems });
-        }
+        let prepared = done(prepared, problems)?;
         let first = self.planned.first();
         let blame = |error: Error| ConstructError {
             problems: first
@@ -340,13 +346,7 @@ impl<'w> Work<'w> {
         for one in &copied {
             one.prepared.publish().await.map_err(blame)?;
         }
-        for (one, planned) in prepared.iter().zip(self.planned) {
-            if let Some(one) = one {
-                one.publish().await.map_err(|error| ConstructError {
-                    problems: vec![problem_of(planned, &error)],
-                })?;
-            }
-        }
+        self.make_visible(&prepared).await?;
         let copied = copied.into_iter().map(|one| Constructed {
             descriptor: one.descriptor,
             outcome: ConstructOutcome::Copied,
@@ -355,6 +355,44 @@ impl<'w> Work<'w> {
             versions: copied.chain(versions).collect(),
             warnings,
         })
+    }
+
+    /// Children before parents; those that do not need each other at once, which an archive commits together.
+    async fn make_visible(
+        &self,
+        prepared: &[Option<PreparedVersion>],
+    ) -> Result<(), ConstructError> {
+        let mut levels: Vec<Vec<usize>> = Vec::new();
+        let mut level_of = Vec::with_capacity(self.planned.len());
+        for (at, planned) in self.planned.iter().enumerate() {
+            let children = planned.children.iter().flatten();
+            let level = children
+                .map(|child| level_of[*child] + 1)
+                .max()
+                .unwrap_or(0_usize);
+            level_of.push(level);
+            if levels.len() == level {
+                levels.push(Vec::new());
+            }
+            levels[level].push(at);
+        }
+        for level in levels {
+            let here: Vec<(&PreparedVersion, &Planned<'_>)> = level
+                .into_iter()
+                .filter_map(|at| Some((prepared.get(at)?.as_ref()?, self.planned.get(at)?)))
+                .collect();
+            let running: Vec<_> = here.iter().map(|(one, _)| one.publish().boxed()).collect();
+            let published: Vec<Result<_, Error>> =
+                stream::iter(running).buffered(WRITES).collect().await;
+            let mut problems = Vec::new();
+            for (published, (_, planned)) in published.into_iter().zip(&here) {
+                if let Err(error) = published {
+                    problems.push(problem_of(planned, &error));
+                }
+            }
+            done((), problems)?;
+        }
+        Ok(())
     }
 
     fn concurrency(&self) -> usize {
@@ -369,6 +407,15 @@ fn done<T>(fine: T, problems: Vec<Problem>) -> Result<T, ConstructError> {
     } else {
         Err(ConstructError { problems })
     }
+}
+
+/// A new descriptor as reading it from where it is stored will give it, with these bytes.
+fn as_stored(document: Json) -> Result<ComponentDescriptor, Error> {
+    let internal = |error: DescriptorError| Error::internal(error.to_string());
+    let encoded = ComponentDescriptor::from_value(document)
+        .map_err(internal)?
+        .encode(Encoding::Json);
+    ComponentDescriptor::decode(&encoded.media_type, encoded.bytes).map_err(internal)
 }
 
 /// Resources, then sources.
