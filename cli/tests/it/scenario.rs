@@ -202,6 +202,7 @@ impl Behind {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let behind = Self { process, log };
         for _ in 0..500 {
             let probe = [
                 "netns",
@@ -212,7 +213,7 @@ impl Behind {
                 "echo > /dev/tcp/127.0.0.1/5001",
             ];
             if ip(&probe) {
-                return Self { process, log };
+                return behind;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
