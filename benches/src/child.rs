@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, cel_path, check, relay, schedule};
+use crate::{Result, cel_path, check, generate, relay, schedule};
 
 /// What a child is to measure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub(crate) enum Job {
     Check { nodes: usize, rounds: usize },
     /// A plain field path over a document of that many entries.
     CelPath { entries: usize, rounds: usize },
+    /// From an archive of that many component versions to a plan that carries them.
+    Generate { folder: String, count: usize },
     /// One artifact from registry to registry.
     Relay { source: String, target: String },
     /// The least that any program would have to do for it.
@@ -68,6 +70,7 @@ impl Job {
             Self::Schedule { nodes, rounds } => schedule::core(nodes, rounds),
             Self::Check { nodes, rounds } => check::check(nodes, rounds)?,
             Self::CelPath { entries, rounds } => cel_path::evaluate(entries, rounds)?,
+            Self::Generate { folder, count } => generate::plan_of(&folder, count)?,
             Self::Relay { source, target } => relay::relay(&source, &target)?,
             Self::Floor {
                 source,

@@ -10,6 +10,7 @@ mod check;
 mod child;
 mod content;
 mod figures;
+mod generate;
 mod many;
 mod null_registry;
 mod relay;
@@ -97,6 +98,8 @@ const FAMILIES: &[(&str, Family)] = &[
     ("latency.", many::measure_latency),
     ("schedule.", schedule::measure),
     ("check.", check::measure),
+    ("generate.", generate::measure),
+    ("noop.", generate::measure_noop),
     ("straggler.", straggler::measure),
     ("cel_path.", cel_path::measure),
     ("start.", start::measure),

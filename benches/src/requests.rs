@@ -39,6 +39,11 @@ impl Embedded {
         self.running.addr.to_string()
     }
 
+    /// What it was asked so far.
+    pub(crate) fn requests(&self) -> Requests {
+        self.running.requests()
+    }
+
     fn reference(&self) -> String {
         format!("{}/{REPOSITORY}:{TAG}", self.host())
     }
