@@ -746,3 +746,49 @@ async fn archives_that_v1_wrote() {
         assert_eq!(copy.descriptor.original(), Some(original));
     }
 }
+
+/// Trap T31: what a layer belongs to is a list; referrers have a single object under the same key.
+#[tokio::test]
+async fn t31_layers_say_in_a_list_what_they_belong_to() {
+    let (stores, repository) = memory();
+    let resource = store_text(&repository, "conf", "level: info").await;
+    let made = descriptor("1.0.0", vec![resource]);
+    publish(&repository, &made, Existing::Fail)
+        .await
+        .expect("published");
+    let store = stores.store(&format!("acme/component-descriptors/{COMPONENT}"));
+    let manifest = store
+        .expect("a store")
+        .manifest("1.0.0")
+        .await
+        .expect("there");
+    let layers = manifest
+        .parse()
+        .expect("a manifest")
+        .layers
+        .expect("layers");
+    let text = layers[1]
+        .annotation("software.ocm.artifact")
+        .expect("an annotation");
+    let shape: Value = serde_json::from_str(text).expect("JSON in a text");
+    assert_eq!(
+        shape,
+        json!([{"identity": {"name": "conf", "version": "1.0.0"}, "kind": "resource"}])
+    );
+}
+
+/// Trap T32: a list of versions has the semver ones, of equal ones one; the full list has all.
+#[tokio::test]
+async fn t32_the_full_list_has_versions_that_are_no_semver_and_equal_ones() {
+    let (_, repository) = memory();
+    for version in ["1.0", "1.0.0", "2.0.0", "nightly"] {
+        publish(&repository, &descriptor(version, vec![]), Existing::Fail)
+            .await
+            .expect("published");
+    }
+    let all = repository.all_versions(COMPONENT).await.expect("listed");
+    assert_eq!(all, ["1.0", "1.0.0", "2.0.0", "nightly"]);
+    let semver = repository.versions(COMPONENT).await.expect("listed");
+    assert_eq!(semver.len(), 2);
+    assert_eq!(semver[0], "2.0.0");
+}

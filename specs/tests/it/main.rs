@@ -2,5 +2,6 @@
 
 mod descriptors;
 mod references;
+mod traps;
 mod vectors;
 mod yaml;
