@@ -27,3 +27,4 @@ mod place;
 mod scenario;
 mod secrets;
 mod signing;
+mod tls;

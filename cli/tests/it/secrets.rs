@@ -570,17 +570,17 @@ async fn nothing_that_is_printed_or_written_has_a_secret() {
         let alias = format!("h.example={place}");
         for line in [
             &["get", "cv", &reference][..],
-            &["get", "cv", &place],
+            &["get", "cv", place],
             &["doctor", "credentials", &reference],
             &["doctor", "credentials", &image],
-            &["transfer", "cv", app, &place],
+            &["transfer", "cv", app, place],
             &["transfer", "cv", &reference, "./other"],
-            &["get", "cv", "acme.org/app:1.0.0", "--lookup", &place],
-            &["hash", "cv", &place],
+            &["get", "cv", "acme.org/app:1.0.0", "--lookup", place],
+            &["hash", "cv", place],
             &["describe", "cv", &format!("{place}/x:1@y")],
             &["sign", "cv", &format!("nonsense::{reference}")],
-            &["login", &place, "-u", "jo", "--password-stdin"],
-            &["logout", &place],
+            &["login", place, "-u", "jo", "--password-stdin"],
+            &["logout", place],
             &[
                 "get",
                 "cv",
@@ -593,7 +593,7 @@ async fn nothing_that_is_printed_or_written_has_a_secret() {
                 "cv",
                 "h.example//acme.org/app:1.0.0",
                 "--plain-http",
-                &place,
+                place,
             ],
         ] {
             listener.run(&[], &secret("typed"), line).await;
