@@ -2,6 +2,7 @@
 
 mod disk;
 mod faithful;
+mod forgeries;
 mod local_artifacts;
 mod order;
 mod remote;
@@ -10,3 +11,4 @@ mod schemas;
 mod seed;
 mod signing;
 mod support;
+mod traps;
