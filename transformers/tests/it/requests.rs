@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ocm_content::{Blob, Content, CopyOptions, Referrers, Stores};
+use ocm_content::{Blob, Content, CopyOptions, RawManifest, Referrers, Stores};
 use ocm_engine::{RunResult, Status};
 use ocm_repository::{Existing, Session, SessionConfig};
 use ocm_specs::RepositorySpec;
 use ocm_specs::descriptor::{ComponentDescriptor, ElementKind};
-use ocm_testdata::faults::{FaultyRegistry, Kind, Log};
+use ocm_testdata::faults::{Fault, FaultyRegistry, Kind, Log, Rule};
 use ocm_testdata::fixtures::{Fixture, image, image_index, noise, referrer};
+use ocm_testdata::tell;
 use serde_json::{Value as Json, json};
 
 use crate::support::run;
@@ -282,4 +284,49 @@ async fn four_image_targets_share_one_read_of_each_blob() {
     let manifests = source.log.count("GET", Kind::Manifest);
     let expected = 1 + image_index().children.len();
     assert_eq!(manifests, expected, "each manifest is read once");
+}
+
+/// On virtual time, where work costs nothing: what is measured is waiting alone.
+#[tokio::test(start_paused = true)]
+async fn many_small_artifacts_keep_a_long_way_busy() {
+    const COUNT: usize = 256;
+    const ROUND_TRIP: Duration = Duration::from_millis(30);
+    let late = || [Rule::on(Kind::Any).then(Fault::Late { by: ROUND_TRIP })];
+    let source = FaultyRegistry::start(late()).await.expect("a free port");
+    let target = FaultyRegistry::start(late()).await.expect("a free port");
+    let store = source.stores.store("src/many").expect("a store");
+    let resource = |host: &str, at: usize| {
+        json!({"name": "image", "version": "1", "type": "ociImage", "relation": "external",
+            "access": {"type": "ociArtifact", "imageReference": format!("{host}/src/many:{at}")}})
+    };
+    let mut steps = Vec::new();
+    for at in 0..COUNT {
+        let subject = image(1, 10).root.descriptor();
+        let artifact = referrer(&subject, "application/x-test", &at.to_string());
+        let mut manifest = artifact.root.parse().expect("a manifest");
+        manifest.subject = None;
+        for blob in &artifact.blobs {
+            store.push(blob, &[]).await.expect("pushes");
+        }
+        let manifest = RawManifest::write(&manifest);
+        let tag = at.to_string();
+        store
+            .put_manifest(&manifest, Some(&tag))
+            .await
+            .expect("puts");
+        steps.push(json!({"id": format!("copy{at}"), "type": "TransferOCIArtifact/v1alpha1", "spec": {
+            "resource": resource(&source.host(), at), "targetResource": resource(&target.host(), at)}}));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let session = session(folder.path(), Referrers::All);
+    let start = tokio::time::Instant::now();
+    succeed(&session, &steps).await;
+    let took = start.elapsed();
+    let requests = source.log.count_all() + target.log.count_all();
+    let least = ROUND_TRIP.mul_f64(requests as f64 / 64.0);
+    tell(&format!(
+        "{requests} requests, {took:?} of at least {least:?}"
+    ));
+    assert!(requests <= 8 * COUNT, "{requests} requests");
+    assert!(took < least.mul_f64(1.3), "{took:?} instead of {least:?}");
 }
