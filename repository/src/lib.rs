@@ -11,7 +11,7 @@ pub mod session;
 pub use remote::{ChartMetadata, GitCommit, HelmChart};
 pub use repository::{
     ComponentVersion, Existing, Known, PreparedVersion, Published, Repository, VersionOutcome,
-    predict_local_blob,
+    component_index, predict_local_blob,
 };
 pub use resolver::Resolver;
 pub use session::{RunEnd, Session, SessionConfig, WrittenArchive};

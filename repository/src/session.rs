@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use ocm_content::limits::LimitsConfig;
 use ocm_content::{
-    Artifact, Blob, Content, ContentStore, Copier, CopyOptions, Error, Limits, Locations, Result,
-    Staging, Stored, Stores, with_manifest,
+    Artifact, Blob, Content, ContentStore, Copier, CopyOptions, Error, ErrorKind, Limits,
+    Locations, Result, Staging, Stored, Stores, with_manifest,
 };
-use ocm_specs::access::{Access, OciBlob};
+use ocm_specs::access::{Access, LocalBlob, OciBlob};
 use ocm_specs::descriptor::{DigestSpec, Element};
 use ocm_specs::media_type::OCTET_STREAM;
 use ocm_specs::oci::Descriptor;
@@ -44,6 +44,9 @@ pub struct SessionConfig {
     pub limits: LimitsConfig,
     /// How artifacts are copied.
     pub copy: CopyOptions,
+    /// Does every component version that is written refer to the component index (formats.md 3.6), and are versions listed by
+    /// it? Without it, those that did so where they were read still do.
+    pub component_index: bool,
 }
 
 impl SessionConfig {
@@ -55,6 +58,7 @@ impl SessionConfig {
             credentials: Arc::new(Anonymous),
             limits: LimitsConfig::default(),
             copy: CopyOptions::default(),
+            component_index: false,
         }
     }
 }
@@ -104,7 +108,11 @@ impl Session {
         Ok(Arc::new(Self {
             working_directory: config.working_directory,
             client,
-            known: Known::new(copier, limits),
+            known: if config.component_index {
+                Known::with_component_index(copier, limits)
+            } else {
+                Known::new(copier, limits)
+            },
             archives: tokio::sync::Mutex::default(),
             components: tokio::sync::Mutex::default(),
             registered: Mutex::default(),
@@ -452,7 +460,12 @@ impl Session {
         element: &Element<'_>,
     ) -> Result<Content> {
         let found = match element.access().map_err(invalid)? {
-            Access::LocalBlob(_) => return version.local_blob(element),
+            Access::LocalBlob(local) => match (version.local_blob(element), local.global_access) {
+                (Err(error), Some(global)) if error.kind() == ErrorKind::NotFound => {
+                    self.global_content(&local, global).await
+                }
+                (found, _) => return found,
+            },
             Access::RelativeOciReference { reference } => {
                 // The parts are those of a reference whose host is the component's repository.
                 let reference: OciReference =
@@ -489,6 +502,28 @@ impl Session {
                 "the content is in the component version's own repository",
             )),
             Access::Other { .. } => self.remote_content(access, stated).await,
+        }
+    }
+
+    /// Content that is not beside its descriptor, by the other way to it that its access names. It has to be the same.
+    async fn global_content(&self, local: &LocalBlob<'_>, global: &Value) -> Result<Content> {
+        let wanted: Digest = local.local_reference.parse().map_err(invalid)?;
+        let found = self.access_content(global, None).await;
+        let found = found.map_err(|error| error.context("its globalAccess"))?;
+        let digest = match &found {
+            Content::Blob(blob) => blob.digest.clone(),
+            Content::Artifact(artifact) => artifact.root().map(|root| root.digest.clone()),
+        };
+        match (digest, found) {
+            (Some(digest), found) if digest == wanted => Ok(found),
+            (None, Content::Blob(mut blob)) => {
+                blob.digest = Some(wanted);
+                Ok(blob.into())
+            }
+            (digest, _) => Err(Error::mismatch(format!(
+                "its globalAccess leads to {}, expected {wanted}",
+                digest.map_or_else(|| "unknown content".to_owned(), |digest| digest.to_string())
+            ))),
         }
     }
 

@@ -42,6 +42,10 @@ pub const DESCRIPTOR_YAML_TAR: &str =
 /// Artifact type of a component version's manifest.
 pub const DESCRIPTOR_ARTIFACT_TYPE: &str = "application/vnd.ocm.software.component-descriptor.v2";
 
+/// Artifact type of the one manifest that all component versions of a repository may refer to (OCM spec, OCI mapping 8.1).
+pub const COMPONENT_INDEX_ARTIFACT_TYPE: &str =
+    "application/vnd.ocm.software.component-index.v1+json";
+
 /// Is this an image index or a manifest list?
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_MANIFEST_LIST)
@@ -63,6 +67,11 @@ pub fn is_artifact_archive(media_type: &str) -> bool {
             .strip_suffix("+tar")
             .or_else(|| base.strip_suffix(".tar"))
             .is_some_and(|inner| is_manifest(inner) || is_manifest(&format!("{inner}+json")))
+}
+
+/// Is this an OCI image layout in a tar?
+pub fn is_layout(media_type: &str) -> bool {
+    matches!(media_type, OCI_LAYOUT_TAR | OCI_LAYOUT_TAR_GZIP)
 }
 
 /// Does the media type say that the bytes are gzip-compressed?

@@ -7,6 +7,7 @@ use ocm_content::{Content, Error};
 use ocm_engine::{ContentRef, Effect, Lineage, Outcome, StepContext, StepError, Transformer};
 use ocm_repository::{ComponentVersion, Session};
 use ocm_specs::Identity;
+use ocm_specs::access;
 use ocm_specs::descriptor::{Element, ElementKind, GENERIC_BLOB_DIGEST};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -74,19 +75,28 @@ impl<S: Storage> Transformer for GetLocalResource<S> {
         let element = version.descriptor.resource(&wanted).map_err(|error| {
             StepError::at("resourceIdentity", Error::not_found(error.to_string()))
         })?;
-        let (file, resource) = offer(&cx, "file", &version, &element)?;
+        let (file, resource) = offer(&cx, "file", &version, &element).await?;
         Ok(Outcome::new(GetOutput { file, resource }))
     }
 }
 
-/// Hands a local resource out under a port.
-fn offer(
+/// Hands a resource out under a port that is stored beside its descriptor, or relative to where that is.
+async fn offer(
     cx: &StepContext,
     port: &str,
     version: &ComponentVersion,
     element: &Element<'_>,
 ) -> Result<(ContentRef, ResourceField), StepError> {
-    let content = expect_stated(version.local_blob(element)?, element)?;
+    let is_relative = matches!(
+        element.access(),
+        Ok(access::Access::RelativeOciReference { .. })
+    );
+    let content = if is_relative {
+        cx.session::<Session>()?.content(version, element).await?
+    } else {
+        version.local_blob(element)?
+    };
+    let content = expect_stated(content, element)?;
     let lineage = Lineage {
         component: version.descriptor.name().to_owned(),
         version: version.descriptor.version().to_owned(),
@@ -276,7 +286,7 @@ impl<S: Storage> Transformer for DownloadLocalBlob<S> {
             .descriptor
             .resource(&identity)
             .map_err(|error| StepError::at("resource", Error::not_found(error.to_string())))?;
-        let (data, resource) = offer(&cx, "data", &version, &element)?;
+        let (data, resource) = offer(&cx, "data", &version, &element).await?;
         Ok(Outcome::new(DownloadOutput { data, resource }))
     }
 }

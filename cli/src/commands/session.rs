@@ -59,6 +59,7 @@ fn open_with(
         copy: CopyOptions {
             referrers: options.referrers,
         },
+        component_index: false,
     })?)
 }
 

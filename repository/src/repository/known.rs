@@ -1,6 +1,8 @@
 //! What the repositories of one run share.
 //!
-//! *Invariant*: all of it is a hint that saves work. A wrong or missing entry costs a request, never wrong content.
+//! *Invariant*: all of it is a hint that saves work, but for what is kept of component versions that pass through: the bytes
+//! of their descriptors, and whether they refer to the component index. A wrong or missing entry costs a request, never wrong
+//! content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +31,7 @@ const ORIGINALS_LIMIT: usize = 64 << 20;
 pub struct Known {
     copier: Copier,
     limits: Arc<Limits>,
+    component_index: bool,
     state: Mutex<State>,
 }
 
@@ -52,6 +55,8 @@ struct State {
     /// Signed descriptors that were read, by component and version.
     signed: BTreeMap<(String, String), Vec<ComponentDescriptor>>,
     signed_bytes: usize,
+    /// Component versions that were read as referrers of the component index.
+    indexed: BTreeSet<(String, String)>,
 }
 
 /// What a tag names, or where it is put by the first to ask.
@@ -71,8 +76,40 @@ impl Known {
         Arc::new(Self {
             copier,
             limits,
+            component_index: false,
             state: Mutex::default(),
         })
+    }
+
+    /// The same for a run that lets every component version it writes refer to the component index, and lists versions by
+    /// that.
+    pub fn with_component_index(copier: Copier, limits: Arc<Limits>) -> Arc<Self> {
+        Arc::new(Self {
+            copier,
+            limits,
+            component_index: true,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Are versions listed by the component index?
+    pub(super) fn lists_by_index(&self) -> bool {
+        self.component_index
+    }
+
+    /// Does a component version refer to the component index when it is written? One that did where it was read does.
+    pub(super) fn is_indexed(&self, component: &str, version: &str) -> bool {
+        let key = (component.to_owned(), version.to_owned());
+        self.component_index || self.lock().indexed.contains(&key)
+    }
+
+    /// A component version was read that refers to the component index.
+    pub(super) fn note_indexed(&self, descriptor: &ComponentDescriptor) {
+        let key = (
+            descriptor.name().to_owned(),
+            descriptor.version().to_owned(),
+        );
+        self.lock().indexed.insert(key);
     }
 
     /// The copier of the run.

@@ -10,7 +10,8 @@ use ocm_content::{Error, RawManifest, Result};
 use ocm_specs::descriptor::{ComponentDescriptor, Element, ElementKind, Encoded};
 use ocm_specs::json::to_sorted;
 use ocm_specs::media_type::{
-    COMPONENT_CONFIG, DESCRIPTOR_ARTIFACT_TYPE, OCTET_STREAM, is_manifest,
+    COMPONENT_CONFIG, COMPONENT_INDEX_ARTIFACT_TYPE, DESCRIPTOR_ARTIFACT_TYPE, OCI_EMPTY,
+    OCTET_STREAM, is_manifest,
 };
 use ocm_specs::oci::{Annotations, Descriptor, Manifest};
 use ocm_specs::{Digest, Identity};
@@ -185,13 +186,17 @@ pub(super) struct Layout {
     pub(super) manifest: RawManifest,
     /// The index around it, where some local content is an artifact.
     pub(super) index: Option<RawManifest>,
+    /// Do the manifests refer to the component index?
+    pub(super) is_indexed: bool,
 }
 
 impl Layout {
-    /// Lays a component version out. `size` gives the length of local content; `None` where one is not known.
+    /// Lays a component version out, as a referrer of the component index if `is_indexed`. `size` gives the length of local
+    /// content; `None` where one is not known.
     pub(super) fn new(
         descriptor: &ComponentDescriptor,
         contents: &[LocalContent],
+        is_indexed: bool,
         size: impl Fn(&Digest) -> Option<u64>,
     ) -> Option<Self> {
         let stored = descriptor.to_stored(ocm_specs::descriptor::Encoding::Json);
@@ -209,6 +214,8 @@ impl Layout {
         }
         let mut manifest = Manifest::image(Descriptor::of(COMPONENT_CONFIG, &config), layers);
         manifest.artifact_type = Some(DESCRIPTOR_ARTIFACT_TYPE.to_owned());
+        let subject = is_indexed.then(component_index_link);
+        manifest.subject.clone_from(&subject);
         let noted = annotations(descriptor, "Manifest");
         manifest.annotations = Some(noted.clone());
         let manifest = RawManifest::write(&manifest);
@@ -220,6 +227,7 @@ impl Layout {
             let mut index = Manifest::index(artifacts);
             index.artifact_type = Some(DESCRIPTOR_ARTIFACT_TYPE.to_owned());
             index.annotations = Some(annotations(descriptor, "Manifest Index"));
+            index.subject = subject;
             RawManifest::write(&index)
         });
         Some(Self {
@@ -227,6 +235,7 @@ impl Layout {
             config,
             manifest,
             index,
+            is_indexed,
         })
     }
 
@@ -273,9 +282,33 @@ fn annotations(descriptor: &ComponentDescriptor, form: &str) -> Annotations {
     .collect()
 }
 
+/// The component index: one fixed manifest that all component versions of an OCI repository may refer to, so that its
+/// referrers are their list (formats.md 3.6). Blanks that its text lacks are missing in the reference, too.
+pub fn component_index() -> RawManifest {
+    let mut empty = Descriptor::of(OCI_EMPTY, b"{}");
+    empty.data = Some("e30=".to_owned());
+    let mut manifest = Manifest::image(empty.clone(), vec![empty]);
+    manifest.artifact_type = Some(COMPONENT_INDEX_ARTIFACT_TYPE.to_owned());
+    let description = "This is an OCM component index. It is an empty jsonthat can be used as referrer for OCM component descriptors. It is used as a subjectfor all OCM Component Version Top-Level Manifests and can be used to reference back allOCM Component Versions";
+    let notes = [
+        ("org.opencontainers.image.description", description),
+        ("org.opencontainers.image.title", "OCM Component Index V1"),
+    ];
+    let notes = notes.map(|(key, text)| (key.to_owned(), text.to_owned()));
+    manifest.annotations = Some(Annotations::from(notes));
+    RawManifest::write(&manifest)
+}
+
+/// The link to the component index, as subjects have it.
+fn component_index_link() -> Descriptor {
+    let mut link = component_index().descriptor();
+    link.artifact_type = Some(COMPONENT_INDEX_ARTIFACT_TYPE.to_owned());
+    link
+}
+
 /// Component and version as a manifest's annotation tells them.
-pub(super) fn annotated_version(manifest: &Manifest) -> Option<(&str, &str)> {
-    let text = manifest.annotations.as_ref()?.get(COMPONENT_VERSION)?;
+pub(super) fn annotated_version(annotations: Option<&Annotations>) -> Option<(&str, &str)> {
+    let text = annotations?.get(COMPONENT_VERSION)?;
     let text = text
         .strip_prefix("component-descriptors/")
         .unwrap_or(text.as_str());

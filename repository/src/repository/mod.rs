@@ -23,8 +23,8 @@ use ocm_specs::reference::COMPONENT_DESCRIPTORS;
 use ocm_specs::{Digest, RepositorySpec};
 
 pub use known::Known;
-pub use layout::CREATOR;
 pub(crate) use layout::{COMPONENT_VERSION, FILE_NAME, config_bytes, digests_of};
+pub use layout::{CREATOR, component_index};
 pub use read::ComponentVersion;
 pub use write::{Existing, PreparedVersion, Published, VersionOutcome, predict_local_blob};
 
@@ -135,6 +135,11 @@ impl Repository {
     #[tracing::instrument(level = "debug", skip_all, fields(repository = self.location(), component))]
     pub async fn all_versions(&self, component: &str) -> Result<Vec<String>> {
         let store = self.store(component)?;
+        if self.0.known.lists_by_index()
+            && let Some(versions) = self.versions_by_index(&store, component).await
+        {
+            return Ok(versions.into_iter().collect());
+        }
         let tags = match store.tags().await {
             Ok(tags) => tags,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,5 +1,6 @@
 //! Reading component versions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ocm_content::{
@@ -7,13 +8,14 @@ use ocm_content::{
 };
 use ocm_specs::Digest;
 use ocm_specs::descriptor::{ComponentDescriptor, DESCRIPTOR_LIMIT, Element, Encoding};
-use ocm_specs::media_type::{OCTET_STREAM, is_index};
+use ocm_specs::media_type::{DESCRIPTOR_ARTIFACT_TYPE, OCTET_STREAM, is_index};
 use ocm_specs::names::is_version;
 use ocm_specs::oci::{Descriptor, Manifest};
 
 use super::known::KnownRoot;
 use super::layout::{
-    ComponentConfig, DESCRIPTOR_MARK, FILE_NAME, annotated_version, digests_of, is_component_config,
+    ComponentConfig, DESCRIPTOR_MARK, FILE_NAME, annotated_version, component_index, digests_of,
+    is_component_config,
 };
 use super::{Repository, tag_of};
 
@@ -160,6 +162,7 @@ impl Repository {
 
     async fn read_parts(&self, store: &Arc<dyn ContentStore>, root: &RawManifest) -> Result<Parts> {
         let document = root.parse()?;
+        let subject = document.subject.as_ref().map(|link| link.digest.clone());
         let (manifest, artifacts) = if is_index(&root.media_type) {
             let (own, artifacts) = split_index(&document)?;
             (
@@ -175,11 +178,31 @@ impl Repository {
             self.0.known.note_size(&link.digest, link.size);
         }
         self.0.known.note_original(&descriptor);
+        if subject.is_some_and(|subject| subject == component_index().digest) {
+            self.0.known.note_indexed(&descriptor);
+        }
         Ok(Parts {
             descriptor,
             layers,
             artifacts,
         })
+    }
+
+    /// The versions that refer to the component index, as the referrers' annotations tell them. `None` where that can't be
+    /// told, or there are none.
+    pub(super) async fn versions_by_index(
+        &self,
+        store: &Arc<dyn ContentStore>,
+        component: &str,
+    ) -> Option<BTreeSet<String>> {
+        let listed = store.referrers(&component_index().digest).await.ok()?;
+        let of_component = listed.iter().filter_map(|link| {
+            let is_version = link.artifact_type.as_deref() == Some(DESCRIPTOR_ARTIFACT_TYPE);
+            let (name, version) = annotated_version(link.annotations.as_ref())?;
+            (is_version && name == component).then(|| version.to_owned())
+        });
+        let versions: BTreeSet<String> = of_component.collect();
+        (!versions.is_empty()).then_some(versions)
     }
 
     /// The version that a tag holds: by annotation, else by descriptor. `None` for what is no version of `component`.
@@ -198,7 +221,7 @@ impl Repository {
         let Ok(document) = root.parse() else {
             return Ok(None);
         };
-        if let Some((name, version)) = annotated_version(&document) {
+        if let Some((name, version)) = annotated_version(document.annotations.as_ref()) {
             return Ok((name == component).then(|| version.to_owned()));
         }
         let is_component = document

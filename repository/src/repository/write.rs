@@ -5,21 +5,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use ocm_content::{
-    Blob, Content, ContentStore, Error, ErrorKind, Limits, Meter, RawManifest, Result,
+    Access as Opening, Artifact, Blob, Content, ContentStore, Error, ErrorKind, Limits, Meter,
+    RawManifest, Result, open_archive, spool,
 };
 use ocm_specs::access::{Access, AccessType, local_blob};
 use ocm_specs::descriptor::{
     ComponentDescriptor, DigestSpec, Element, ElementKind, updated_digest,
 };
 use ocm_specs::json::{field, spelling};
-use ocm_specs::media_type::{COMPONENT_CONFIG, OCTET_STREAM, is_artifact_archive, is_manifest};
+use ocm_specs::media_type::{
+    COMPONENT_CONFIG, OCI_EMPTY, OCTET_STREAM, is_artifact_archive, is_layout, is_manifest,
+};
 use ocm_specs::normalisation::is_signed_part_equal;
 use ocm_specs::oci::Descriptor;
 use ocm_specs::reference::OciReference;
 use ocm_specs::{Algorithm, Digest, Hasher};
 use serde_json::Value;
 
-use super::layout::{Layout, LocalContent, digests_of, local_contents};
+use super::layout::{Layout, LocalContent, component_index, digests_of, local_contents};
 use super::read::ComponentVersion;
 use super::{CONCURRENCY, Repository, tag_of};
 
@@ -101,26 +104,16 @@ impl Repository {
             }
             let store = self.store(component)?;
             match content {
-                Content::Blob(blob) => self.store_blob(&store, &view, blob).await,
-                Content::Artifact(artifact) => {
-                    let copier = self.0.known.copier();
-                    let (root, warnings) = copier.copy(artifact, &store, None).await?;
-                    for warning in warnings {
-                        tracing::warn!(element = view.name(), "{warning}");
+                Content::Blob(blob) if is_layout(layer_media_type(&view, &blob.media_type)) => {
+                    // What the archive holds is read twice, once to know it.
+                    let blob = spool(blob, self.0.known.limits()).await?;
+                    match self.taken_apart(&view, &blob).await? {
+                        Some(artifact) => self.store_artifact(&store, &view, &artifact).await,
+                        None => self.store_blob(&store, &view, &blob).await,
                     }
-                    self.0
-                        .known
-                        .note_present(store.as_ref(), &root.digest, root.size);
-                    let digest = stored_digest(
-                        store.as_ref(),
-                        self.0.known.limits(),
-                        &view,
-                        &root,
-                        &root.media_type,
-                    )
-                    .await?;
-                    Ok(updated(&view, &root.digest, &root.media_type, digest))
                 }
+                Content::Blob(blob) => self.store_blob(&store, &view, blob).await,
+                Content::Artifact(artifact) => self.store_artifact(&store, &view, artifact).await,
             }
         };
         prepared.await.map_err(|error| {
@@ -238,6 +231,67 @@ impl Repository {
         }
     }
 
+    async fn store_artifact(
+        &self,
+        store: &Arc<dyn ContentStore>,
+        element: &Element<'_>,
+        artifact: &Artifact,
+    ) -> Result<Value> {
+        let known = &self.0.known;
+        let (root, warnings) = known.copier().copy(artifact, store, None).await?;
+        for warning in warnings {
+            tracing::warn!(element = element.name(), "{warning}");
+        }
+        known.note_present(store.as_ref(), &root.digest, root.size);
+        let media_type = root.media_type.clone();
+        let triple =
+            stored_digest(store.as_ref(), known.limits(), element, &root, &media_type).await?;
+        Ok(updated(element, &root.digest, &media_type, triple))
+    }
+
+    /// The artifact in an OCI image layout, which is stored as that, as in the library v2: tars of one artifact differ from
+    /// writer to writer (trap T22). `None` where the element states the digest of the tar itself, or where the layout holds
+    /// not exactly one artifact.
+    async fn taken_apart(&self, element: &Element<'_>, blob: &Blob) -> Result<Option<Artifact>> {
+        let stated = element.digest().and_then(|stated| stated.digest());
+        if stated.is_some() && stated == blob.digest {
+            return Ok(None);
+        }
+        let artifact = match open_archive(blob, self.0.known.limits()).await {
+            Ok(artifact) => artifact,
+            Err(error) if error.kind() == ErrorKind::Invalid => {
+                let name = element.name();
+                tracing::warn!(element = name, "its OCI layout is stored as it is: {error}");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let root = artifact.root().map(|root| &root.digest);
+        let fits = stated.is_none() || stated.as_ref() == root;
+        Ok(fits.then_some(artifact))
+    }
+
+    /// The triple of an artifact that is stored as an archive and had none so far: that of the artifact, since archives of
+    /// it differ. `None` for other content.
+    async fn archived_digest(
+        &self,
+        element: &Element<'_>,
+        blob: &Blob,
+        media_type: &str,
+    ) -> Result<Option<DigestSpec>> {
+        let is_new = element.kind() == ElementKind::Resource && element.digest().is_none();
+        if !is_new || !is_artifact_archive(media_type) {
+            return Ok(None);
+        }
+        match open_archive(blob, self.0.known.limits()).await {
+            Ok(artifact) => Ok(artifact
+                .root()
+                .map(|root| DigestSpec::new(&root.digest, true))),
+            Err(error) if error.kind() == ErrorKind::Invalid => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn store_blob(
         &self,
         store: &Arc<dyn ContentStore>,
@@ -254,15 +308,18 @@ impl Repository {
         self.0
             .known
             .note_present(store.as_ref(), &pushed.digest, pushed.size);
-        let digest = stored_digest(
-            store.as_ref(),
-            self.0.known.limits(),
-            element,
-            &pushed,
-            media_type,
-        )
-        .await?;
-        Ok(updated(element, &pushed.digest, media_type, digest))
+        let stored = match blob.access() {
+            Opening::Reopenable => blob.clone(),
+            Opening::Once => store.fetch(&pushed),
+        };
+        let triple = match self.archived_digest(element, &stored, media_type).await? {
+            Some(inside) => Some(inside),
+            None => {
+                let limits = self.0.known.limits();
+                stored_digest(store.as_ref(), limits, element, &pushed, media_type).await?
+            }
+        };
+        Ok(updated(element, &pushed.digest, media_type, triple))
     }
 
     /// The root manifest that this program would publish for `descriptor`, where the lengths of all local content are known
@@ -273,8 +330,21 @@ impl Repository {
     pub fn predict(&self, descriptor: &ComponentDescriptor) -> Result<Option<RawManifest>> {
         let descriptor = self.0.known.restore_original(descriptor);
         let contents = local_contents(&descriptor)?;
-        let layout = Layout::new(&descriptor, &contents, |digest| self.0.known.size(digest));
+        let layout = self.layout(&descriptor, &contents);
         Ok(layout.map(|layout| layout.root().clone()))
+    }
+
+    /// `None` where the length of some content is not known.
+    fn layout(
+        &self,
+        descriptor: &ComponentDescriptor,
+        contents: &[LocalContent],
+    ) -> Option<Layout> {
+        let known = &self.0.known;
+        let is_indexed = known.is_indexed(descriptor.name(), descriptor.version());
+        Layout::new(descriptor, contents, is_indexed, |digest| {
+            known.size(digest)
+        })
     }
 
     /// Is exactly this component version here, written by this program? One request. `None` where that can't be told
@@ -326,7 +396,7 @@ impl Repository {
             outcome,
             parts,
         };
-        let layout = Layout::new(&descriptor, &contents, |digest| known.size(digest));
+        let layout = self.layout(&descriptor, &contents);
         let tagged = match known.take_tagged(store.as_ref(), &tag) {
             Some(tagged) => tagged,
             None => resolve(store.as_ref(), &tag).await?,
@@ -354,7 +424,7 @@ impl Repository {
             }
         };
         self.check_contents(&store, &contents).await?;
-        let layout = match Layout::new(&descriptor, &contents, |digest| known.size(digest)) {
+        let layout = match self.layout(&descriptor, &contents) {
             Some(layout) => layout,
             None => {
                 return Err(Error::internal(
@@ -466,6 +536,9 @@ impl Repository {
         copier.push(&descriptor, store).await?;
         let config = Blob::from_bytes(COMPONENT_CONFIG, layout.config.clone());
         copier.push(&config, store).await?;
+        if layout.is_indexed {
+            put_component_index(store).await?;
+        }
         if layout.index.is_some() {
             store.put_manifest(&layout.manifest, None).await?;
         }
@@ -533,11 +606,24 @@ impl Repository {
         store.push(&descriptor, &[]).await?;
         let config = Blob::from_bytes(COMPONENT_CONFIG, layout.config.clone());
         store.push(&config, &[]).await?;
+        if layout.is_indexed {
+            put_component_index(store).await?;
+        }
         if layout.index.is_some() {
             store.put_manifest(&layout.manifest, None).await?;
         }
         Ok(())
     }
+}
+
+/// Brings the manifest that component versions refer to into a repository, unless it is there.
+async fn put_component_index(store: &Arc<dyn ContentStore>) -> Result<()> {
+    let index = component_index();
+    if !store.exists(&index.descriptor()).await? {
+        store.push(&Blob::from_bytes(OCI_EMPTY, "{}"), &[]).await?;
+        store.put_manifest(&index, None).await?;
+    }
+    Ok(())
 }
 
 /// The element that [`Repository::prepare_local_blob`] would return for that content, told without I/O; `None` where the
@@ -551,6 +637,18 @@ pub fn predict_local_blob(
 ) -> Option<Value> {
     let view = Element::new(kind, element, "");
     let media_type = layer_media_type(&view, &content.media_type);
+    if is_artifact_archive(media_type) {
+        // What is inside decides, but for content whose own digest is stated.
+        let stated = view.digest();
+        let is_own = |stated: DigestSpec| stated.digest().as_ref() == Some(&content.digest);
+        let open = match (is_layout(media_type), stated) {
+            (true, stated) => !stated.is_some_and(is_own),
+            (false, stated) => stated.is_none() && kind == ElementKind::Resource,
+        };
+        if open {
+            return None;
+        }
+    }
     let triple = match plan_digest(&view, content, media_type) {
         DigestPlan::Absent => None,
         DigestPlan::Keep(old) => Some(old),
@@ -663,13 +761,16 @@ fn reference_name(element: &Element<'_>) -> Option<String> {
     };
     match access {
         Access::LocalBlob(local) => local.reference_name.map(str::to_owned),
-        Access::OciArtifact { image_reference } => {
-            let reference: OciReference = image_reference.parse().ok()?;
-            let tag = reference.tag.map(|tag| format!(":{tag}"));
-            Some(reference.repository + &tag.unwrap_or_default()).filter(|name| !name.is_empty())
-        }
+        Access::OciArtifact { image_reference } => name_of(image_reference),
+        Access::RelativeOciReference { reference } => name_of(&format!("here/{reference}")),
         _ => None,
     }
+}
+
+fn name_of(image_reference: &str) -> Option<String> {
+    let reference: OciReference = image_reference.parse().ok()?;
+    let tag = reference.tag.map(|tag| format!(":{tag}"));
+    Some(reference.repository + &tag.unwrap_or_default()).filter(|name| !name.is_empty())
 }
 
 /// The digest triple of an element whose content is now `content` in `store`.

@@ -8,11 +8,14 @@ use bytes::Bytes;
 use ocm_content::conformance::{Capabilities, check_stores};
 use ocm_content::limits::LimitsConfig;
 use ocm_content::{
-    Artifact, Blob, Content, ContentStore, ErrorKind, Limits, MemoryStores, Meter, Stores,
+    Artifact, Blob, Content, ContentStore, ErrorKind, Limits, MemoryStores, Meter, RawManifest,
+    Stores,
 };
 use ocm_repository::ctf::{Access, Ctf, CtfOptions, Form, Pending};
-use ocm_repository::{Existing, Repository, RunEnd, Session, SessionConfig};
-use ocm_specs::descriptor::{ComponentDescriptor, ElementKind};
+use ocm_repository::{Existing, Repository, RunEnd, Session, SessionConfig, component_index};
+use ocm_specs::descriptor::{ComponentDescriptor, Element, ElementKind, Encoding};
+use ocm_specs::media_type::OCI_EMPTY;
+use ocm_specs::oci::{Annotations, Descriptor, Manifest};
 use ocm_specs::{Digest, RepositorySpec};
 use ocm_testdata::fixtures;
 use ocm_testdata::registry::{Registry, RegistryConfig, Running};
@@ -23,6 +26,7 @@ use crate::ctf::{blob, files, open, put_image, vectors};
 
 const COMPONENT: &str = "acme.org/forms";
 const VERSION: &str = "1.0.0";
+const BASE: &str = "acme.org/base";
 const SET: &str = "application/vnd.oci.image.manifest.v1+tar+gzip";
 
 /// A place of one of the four kinds.
@@ -75,8 +79,14 @@ impl Place {
 }
 
 pub(crate) fn new_session() -> Arc<Session> {
+    session_with(false)
+}
+
+/// A session that lets component versions refer to the component index, or leaves them as they are.
+pub(crate) fn session_with(component_index: bool) -> Arc<Session> {
     let mut config = SessionConfig::new("/");
     config.limits.temp_folder = Some(std::env::temp_dir());
+    config.component_index = component_index;
     Session::new(config).expect("a session")
 }
 
@@ -94,9 +104,30 @@ pub(crate) async fn publish(repository: &Repository, descriptor: &ComponentDescr
     prepared.publish().await.expect("published");
 }
 
-/// A component version with a text, an image by value with a referrer, and a chart in an artifact set.
+/// Says to which component version an artifact belongs (formats.md 3.7).
+fn ownership(subject: &Descriptor) -> Manifest {
+    let mut empty = Descriptor::of(OCI_EMPTY, b"{}");
+    empty.data = Some("e30=".to_owned());
+    let mut manifest = Manifest::image(empty.clone(), vec![empty]);
+    manifest.artifact_type = Some("application/vnd.ocm.software.ownership.v1+json".to_owned());
+    manifest.subject = Some(subject.clone());
+    let notes = [
+        (
+            "software.ocm.artifact",
+            r#"{"identity":{"name":"image","version":"1"},"kind":"resource"}"#,
+        ),
+        ("software.ocm.component.name", COMPONENT),
+        ("software.ocm.component.version", VERSION),
+    ];
+    let notes = notes.map(|(key, text)| (key.to_owned(), text.to_owned()));
+    manifest.annotations = Some(Annotations::from(notes));
+    manifest
+}
+
+/// Two component versions, one of which references the other, both listed by the component index: with a text, an image by
+/// value with referrers, a chart in an artifact set, two resources that share a blob, a source; one in the schema of old.
 async fn make(place: &Place) {
-    let session = new_session();
+    let session = session_with(true);
     let repository = session.repository(&place.spec, true).await.expect("opens");
     let memory = MemoryStores::new().store("images/app").expect("a name");
     let image = fixtures::image_index()
@@ -107,8 +138,13 @@ async fn make(place: &Place) {
         .push(&memory, None)
         .await
         .expect("a referrer");
-    let contents: [(&str, Content); 3] = [
+    let owned = RawManifest::write(&ownership(&image.root));
+    let empty = Blob::from_bytes(OCI_EMPTY, "{}");
+    memory.push(&empty, &[]).await.expect("pushed");
+    memory.put_manifest(&owned, None).await.expect("put");
+    let contents: [(&str, Content); 4] = [
         ("text", fixtures::local_blob().into()),
+        ("same-text", fixtures::local_blob().into()),
         ("image", Artifact::Stored(image).into()),
         (
             "chart",
@@ -125,14 +161,41 @@ async fn make(place: &Place) {
             .expect("stored");
         resources.push(stored);
     }
+    let element =
+        json!({"name": "code", "version": "1", "type": "git", "access": {"type": "none"}});
+    let content = Blob::from_bytes("application/x-tgz", "source code").into();
+    let source = repository
+        .prepare_local_blob(COMPONENT, ElementKind::Source, &element, &content)
+        .await
+        .expect("stored");
     let descriptor = ComponentDescriptor::from_value(json!({
         "meta": {"schemaVersion": "v2"},
         "component": {"name": COMPONENT, "version": VERSION, "provider": "acme", "repositoryContexts": [],
-            "resources": resources, "sources": [], "componentReferences": []},
+            "resources": resources, "sources": [source],
+            "componentReferences": [{"name": "base", "componentName": BASE, "version": "0.1.0+1"}]},
     }))
     .expect("a descriptor");
+    publish(&repository, &base(&repository).await).await;
     publish(&repository, &descriptor).await;
     finish(&session).await;
+}
+
+/// A component version in the schema v3alpha1, stored as YAML.
+async fn base(repository: &Repository) -> ComponentDescriptor {
+    let element = json!({"name": "data", "version": "1", "type": "blob", "relation": "local", "access": {"type": "none"}});
+    let content = Blob::from_bytes("application/octet-stream", "base").into();
+    let stored = repository
+        .prepare_local_blob(BASE, ElementKind::Resource, &element, &content)
+        .await
+        .expect("stored");
+    let descriptor = ComponentDescriptor::from_value(json!({
+        "apiVersion": "ocm.software/v3alpha1", "kind": "ComponentVersion",
+        "metadata": {"name": BASE, "version": "0.1.0+1", "provider": {"name": "acme"}},
+        "repositoryContexts": [], "spec": {"resources": [stored]},
+    }))
+    .expect("a descriptor");
+    let encoded = descriptor.encode(Encoding::YamlTar);
+    ComponentDescriptor::decode(&encoded.media_type, encoded.bytes).expect("decodes")
 }
 
 /// Copies every component version, as a transfer does.
@@ -143,19 +206,13 @@ pub(crate) async fn convert(from: &Place, to: &Place) {
     for (component, version) in versions(&source).await {
         let found = source.get(&component, &version).await.expect("there");
         let mut descriptor = found.descriptor.clone();
-        for resource in found.descriptor.resources() {
-            let content = found.local_blob(&resource).expect("local");
-            let stored = target
-                .prepare_local_blob(
-                    &component,
-                    ElementKind::Resource,
-                    resource.value(),
-                    &content,
-                )
-                .await
-                .expect("stored");
+        for element in local_elements(&found.descriptor) {
+            let content = found.local_blob(&element).expect("local");
+            let (kind, value) = (element.kind(), element.value());
+            let stored = target.prepare_local_blob(&component, kind, value, &content);
+            let stored = stored.await.expect("stored");
             descriptor
-                .set_resource(&resource.identity(), stored)
+                .set(kind, &element.identity(), stored)
                 .expect("it has it");
         }
         publish(&target, &descriptor).await;
@@ -175,6 +232,17 @@ pub(crate) async fn versions(repository: &Repository) -> Vec<(String, String)> {
     found
 }
 
+/// Resources and sources that are stored beside the descriptor.
+fn local_elements(descriptor: &ComponentDescriptor) -> Vec<Element<'_>> {
+    let elements = descriptor.resources().chain(descriptor.sources());
+    let is_local = |element: &Element<'_>| {
+        element
+            .access()
+            .is_ok_and(|access| access.local_blob().is_some())
+    };
+    elements.filter(is_local).collect()
+}
+
 /// What has to survive: descriptors to the byte, and all content by digest with its referrers; each blob read in full.
 pub(crate) async fn essence(place: &Place) -> Vec<String> {
     let session = new_session();
@@ -187,9 +255,16 @@ pub(crate) async fn essence(place: &Place) -> Vec<String> {
             "{component} {version} {}",
             Digest::sha256(&original.bytes)
         ));
-        for resource in found.descriptor.resources() {
-            let name = resource.name();
-            match found.local_blob(&resource).expect("local") {
+        let root = found.root.parse().expect("a manifest");
+        if let Some(subject) = root.subject {
+            let store = repository.store(&component).expect("a name");
+            let listed = store.referrers(&subject.digest).await.expect("listed");
+            let listed = listed.iter().any(|link| link.digest == found.root.digest);
+            lines.push(format!("refers to {} {listed}", subject.digest));
+        }
+        for element in local_elements(&found.descriptor) {
+            let name = element.name();
+            match found.local_blob(&element).expect("local") {
                 Content::Blob(blob) => {
                     let bytes = blob.read(1 << 20).await.expect("verifies");
                     lines.push(format!("{name} blob {}", Digest::sha256(&bytes)));
@@ -234,7 +309,15 @@ async fn every_form_converts_into_every_other_and_back() {
         let source = place(from, temp.path().join("source")).await;
         make(&source).await;
         let expected = essence(&source).await;
-        assert!(expected.iter().any(|line| line.contains("referrer")));
+        let count = |text: &str| expected.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(
+            (count("referrer"), count("refers to"), count("blob")),
+            (2, 2, 5)
+        );
+        assert_eq!(
+            count(&format!("refers to {} true", component_index().digest)),
+            2
+        );
         let bytes = source.bytes();
         for to in KINDS {
             let target = place(to, temp.path().join(format!("to-{to}"))).await;

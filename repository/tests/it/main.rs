@@ -1,6 +1,7 @@
 //! Integration tests of the repository crate.
 
 mod component_archive;
+mod component_index;
 mod counting;
 mod ctf;
 mod forms;
@@ -9,3 +10,4 @@ mod mapping;
 mod oci;
 mod remote;
 mod session;
+mod traps;

@@ -29,7 +29,7 @@ fn known() -> Arc<Known> {
 }
 
 /// A repository of its own run: it knows nothing but what it reads and writes itself.
-fn over(stores: Arc<dyn Stores>, prefix: &str) -> Repository {
+pub(crate) fn over(stores: Arc<dyn Stores>, prefix: &str) -> Repository {
     Repository::new(
         RepositorySpec::ctf("memory"),
         "memory",

@@ -533,9 +533,7 @@ impl Lowering<'_> {
         let (kind, place) = repository(&mapping.source);
         let (name, mut inputs) = match access_type(resource) {
             AccessType::LocalBlob => (format!("downloader.localblob.{kind}"), place),
-            AccessType::OciArtifact | AccessType::RelativeOciReference => {
-                ("downloader.resource.oci".to_owned(), JsonMap::new())
-            }
+            AccessType::OciArtifact => ("downloader.resource.oci".to_owned(), JsonMap::new()),
             AccessType::Helm => return Some(self.download_chart(resource, span)),
             AccessType::Wget => return Some(self.get("DownloadWgetResource", resource, span)),
             AccessType::GitHub => return Some(self.get("GetGitHubCommit", resource, span)),
@@ -822,6 +820,8 @@ fn access_type(element: &Json) -> AccessType {
     let text = element.pointer("/access/type").and_then(Json::as_str);
     match AccessType::of(text.unwrap_or_default()) {
         local if local.is_local() => AccessType::LocalBlob,
+        // Relative to the component's repository, and read with it.
+        AccessType::RelativeOciReference => AccessType::LocalBlob,
         other => other,
     }
 }
