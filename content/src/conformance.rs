@@ -696,6 +696,10 @@ async fn repositories_share_but_do_not_mix(stores: &Arc<dyn Stores>, able: Capab
     put(&one, &manifest, Some("mine")).await?;
     refused(two.resolve("mine").await, ErrorKind::NotFound)?;
     same_tags(&two, &[]).await?;
+    let mine = manifest.descriptor();
+    let held = [one.holds(&mine).await, two.holds(&mine).await];
+    let held = held.map(|held| held.unwrap_or_default());
+    same(&held, &[true, false], "who holds a manifest of the first")?;
     // Where a blob is everywhere at once it also goes everywhere at once.
     if able.delete && able.isolated {
         one.delete(&link).await.or_fail("delete in one")?;

@@ -244,9 +244,9 @@ impl Copier {
                 let manifest = root.insert(job.read(&stored.root).await?);
                 let parts = manifest.parse()?;
                 parts.blobs().count() + parts.children().count() > PARTS_WORTH_A_LOOK
-                    && target.exists(&stored.root).await?
+                    && target.holds(&stored.root).await?
             }
-            _ => target.exists(&stored.root).await?,
+            _ => target.holds(&stored.root).await?,
         };
         let mut prepared = job.prepared(stored.root.clone(), stored.tag.clone());
         prepared.tagged = tag.filter(|_| tagged).map(str::to_owned);
@@ -609,7 +609,7 @@ impl<'a> Job<'a> {
         // Futures made first: a closure that borrows, kept in a stream, hides that the whole is `Send`.
         let mut looks = Vec::with_capacity(wanted.len());
         for link in &wanted {
-            looks.push(target.exists(link));
+            looks.push(target.holds(link));
         }
         let present: Vec<bool> = stream::iter(looks)
             .buffered(CONCURRENCY)

@@ -189,6 +189,12 @@ pub trait ContentStore: Debug + Send + Sync + 'static {
     /// Is the blob or manifest there?
     async fn exists(&self, descriptor: &Descriptor) -> Result<bool>;
 
+    /// Is the manifest there, and was it put into this repository? Where repositories share their blobs it may be there for
+    /// the sake of another one only: then it does not count as this one's, and what refers to it is not here either.
+    async fn holds(&self, manifest: &Descriptor) -> Result<bool> {
+        self.exists(manifest).await
+    }
+
     /// The length in bytes of a blob that is here. This reads it and counts; a store that can tell without reading does.
     ///
     /// # Errors

@@ -778,6 +778,10 @@ impl ContentStore for SharedStore {
         self.inner.exists(descriptor).await
     }
 
+    async fn holds(&self, manifest: &Descriptor) -> Result<bool> {
+        self.inner.holds(manifest).await
+    }
+
     async fn blob_size(&self, digest: &Digest) -> Result<u64> {
         self.inner.blob_size(digest).await
     }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use ocm_content::{Artifact, Blob, Content, Error, Part};
+use ocm_content::{ArchiveForm, Artifact, Blob, Content, Error, Part, Referrers, write_archive};
 use ocm_engine::{ContentRef, Effect, Outcome, StepContext, StepError, Transformer};
 use ocm_specs::media_type;
 use ocm_specs::oci::Descriptor;
@@ -299,6 +299,80 @@ impl Transformer for LocalBlobToOci {
         let artifact = artifact(&cx, &spec.data, "data").await?;
         Ok(Outcome::new(DataOutput {
             data: cx.offer("data", artifact).with_lineage(spec.data.lineage),
+        }))
+    }
+}
+
+/// `oci.to.localblob`: the inverse of [`LocalBlobToOci`], for readers that know archives of artifacts only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OciToLocalBlob;
+
+/// Inputs of [`OciToLocalBlob`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OciToLocalBlobSpec {
+    /// An artifact, or an archive of one.
+    pub data: ContentRef,
+    /// How it lies in the archive; by default as the Go CLI v1 writes artifact sets.
+    #[serde(default)]
+    pub form: Form,
+}
+
+/// How an artifact lies in an archive.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Form {
+    /// An artifact set as the Go CLI v1 writes it.
+    #[default]
+    ArtifactSet,
+    /// An artifact set in its own form.
+    OcmArtifactSet,
+    /// An artifact set that is an OCI image layout, too.
+    OciArtifactSet,
+    /// An OCI image layout. Stored beside a descriptor it becomes the artifact again.
+    Layout,
+}
+
+impl From<Form> for ArchiveForm {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::ArtifactSet => Self::LegacySet,
+            Form::OcmArtifactSet => Self::OcmSet,
+            Form::OciArtifactSet => Self::OciSet,
+            Form::Layout => Self::Layout,
+        }
+    }
+}
+
+impl Transformer for OciToLocalBlob {
+    const TYPE: &'static str = "oci.to.localblob/v1alpha1";
+    const EFFECT: Effect = Effect::None;
+    const DETERMINISTIC: bool = true;
+    const SUMMARY: &'static str =
+        "Packs an OCI artifact, with what refers to it, into an artifact set or an OCI layout.";
+    const EXAMPLE: &'static str = "\
+- id: ocitolocalblob1
+  type: oci.to.localblob/v1alpha1
+  spec:
+    data: ${download1.output.data}
+    form: artifactSet
+";
+
+    type Spec = OciToLocalBlobSpec;
+    type Output = DataOutput;
+
+    async fn run(
+        &self,
+        cx: StepContext,
+        spec: OciToLocalBlobSpec,
+    ) -> Result<Outcome<DataOutput>, StepError> {
+        let artifact = artifact(&cx, &spec.data, "data").await?;
+        let (form, tag) = (spec.form.into(), artifact.tag().map(str::to_owned));
+        let limits = cx.limits();
+        let packed = write_archive(&artifact, form, tag.as_deref(), Referrers::All, limits);
+        let packed = packed.await?;
+        Ok(Outcome::new(DataOutput {
+            data: cx.offer("data", packed).with_lineage(spec.data.lineage),
         }))
     }
 }

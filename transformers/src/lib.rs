@@ -83,6 +83,7 @@ pub fn with_conversions(types: StepTypes) -> StepTypes {
         .with(convert::OciToTar)
         .with(convert::TarToOci)
         .with(convert::LocalBlobToOci)
+        .with(convert::OciToLocalBlob)
         .with(filter::FilterResource)
         .with(filter::FilterLayers)
         .with(localize::Localize)

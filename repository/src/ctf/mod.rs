@@ -590,6 +590,12 @@ impl ContentStore for Repository {
         Ok(found == Some(descriptor.size))
     }
 
+    async fn holds(&self, manifest: &Descriptor) -> Result<bool> {
+        let index = self.shared.storage.index().await?;
+        let is_named = index.with_digest(&self.name, &manifest.digest).is_some();
+        Ok(is_named && self.exists(manifest).await?)
+    }
+
     async fn blob_size(&self, digest: &Digest) -> Result<u64> {
         let found = self.shared.storage.size(digest).await?;
         found.ok_or_else(|| self.missing(&digest.to_string()))

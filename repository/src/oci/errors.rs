@@ -123,10 +123,19 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
 /// The error of an answer: its status, and the registry's own words (distribution-spec, "Error codes").
 pub(super) fn answered(status: StatusCode, body: &[u8]) -> Error {
     let entries = entries(body);
+    // `docker-registry` reads a link while another request writes it, and then finds its digest invalid and the blob unknown.
+    // The latter is what can be helped.
+    let is_missing = entries
+        .iter()
+        .any(|entry| entry.code == "MANIFEST_BLOB_UNKNOWN");
     let kind = entries
         .iter()
         .find_map(|entry| kind_of_code(&entry.code))
-        .unwrap_or_else(|| kind_of(status));
+        .filter(|_| !is_missing)
+        .unwrap_or_else(|| match is_missing {
+            true => ErrorKind::NotFound,
+            false => kind_of(status),
+        });
     let mut message = match status.canonical_reason() {
         Some(reason) => format!("the registry answers {} {reason}", status.as_u16()),
         None => format!("the registry answers {}", status.as_u16()),
@@ -215,6 +224,12 @@ mod tests {
                 r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#,
                 ErrorKind::Mismatch,
                 "the registry answers 400 Bad Request: DIGEST_INVALID",
+            ),
+            (
+                400,
+                r#"{"errors":[{"code":"DIGEST_INVALID"},{"code":"MANIFEST_BLOB_UNKNOWN"}]}"#,
+                ErrorKind::NotFound,
+                "the registry answers 400 Bad Request: DIGEST_INVALID: MANIFEST_BLOB_UNKNOWN",
             ),
             (
                 403,

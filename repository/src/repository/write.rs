@@ -619,7 +619,7 @@ impl Repository {
 /// Brings the manifest that component versions refer to into a repository, unless it is there.
 async fn put_component_index(store: &Arc<dyn ContentStore>) -> Result<()> {
     let index = component_index();
-    if !store.exists(&index.descriptor()).await? {
+    if !store.holds(&index.descriptor()).await? {
         store.push(&Blob::from_bytes(OCI_EMPTY, "{}"), &[]).await?;
         store.put_manifest(&index, None).await?;
     }

@@ -1,5 +1,6 @@
 //! Whole specs, lowered and run with the built-in step types.
 
+mod conversions;
 mod disk;
 mod faithful;
 mod forgeries;
