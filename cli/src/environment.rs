@@ -31,10 +31,11 @@ pub(crate) struct Environment {
 pub(crate) const TRUST_WORKING_DIRECTORY: &str = "OCM_CONFIG_FROM_WORKING_DIRECTORY";
 
 /// Variables that mean something to this program.
-const VARIABLES: [&str; 22] = [
+const VARIABLES: [&str; 23] = [
     "HOME",
     "PATH",
     "USERPROFILE",
+    "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
     "XDG_RUNTIME_DIR",
     "DOCKER_CONFIG",
@@ -123,6 +124,14 @@ impl Environment {
 
     fn home(&self) -> Option<PathBuf> {
         self.any(&["HOME", "USERPROFILE"]).map(PathBuf::from)
+    }
+
+    /// The user's folder for what can be made again.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn cache_folder(&self) -> Option<PathBuf> {
+        let named = self.any(&["XDG_CACHE_HOME"]).map(PathBuf::from);
+        let own = self.home().map(|home| home.join(".cache"));
+        Some(named.or(own)?.join("ocm"))
     }
 
     /// A path with `~` for the home folder.

@@ -7,6 +7,11 @@ mod environment;
 mod error;
 mod faults;
 mod graph_output;
+#[cfg(feature = "wasm")]
+mod plugins;
+#[cfg(not(feature = "wasm"))]
+#[path = "plugins_absent.rs"]
+mod plugins;
 mod progress;
 mod report;
 mod table;
@@ -43,15 +48,19 @@ fn run(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Add(args::Add::ComponentVersion(add)) => {
             block_on(commands::add::component_versions(*add, ui))
         }
-        Command::Get(args::Get::Types(types)) => commands::types::list(&types, ui),
-        Command::Get(args::Get::Schema { document }) => commands::types::schema(document, ui),
+        Command::Get(args::Get::Types(types)) => block_on(commands::types::list(&types, ui)),
+        Command::Get(args::Get::Schema { document, plugins }) => {
+            block_on(commands::types::schema(document, &plugins.plugin, ui))
+        }
+        Command::Describe(args::Describe::Types(types)) => {
+            block_on(commands::types::describe(&types, ui))
+        }
         Command::Get(args::Get::Config(get)) => commands::configuration::show(&get, ui),
         Command::Login(login) => block_on(commands::login::log_in(login, ui)),
         Command::Logout(logout) => block_on(commands::login::log_out(logout, ui)),
         Command::Doctor(args::Doctor::Credentials(doctor)) => {
             block_on(commands::doctor::credentials(doctor, ui))
         }
-        Command::Describe(args::Describe::Types(types)) => commands::types::describe(&types, ui),
         Command::Get(args::Get::ComponentVersion(get)) => {
             block_on(commands::get::component_version(get, ui))
         }
@@ -88,6 +97,8 @@ fn run(command: Command, ui: &Ui) -> Result<(), CliError> {
         }
         Command::Ctf(args::Ctf::Gc(gc)) => block_on(commands::ctf::collect_garbage(gc, ui)),
         Command::Transfer(transfer) => block_on(commands::transfer::transfer(transfer, ui)),
+        #[cfg(feature = "wasm")]
+        Command::Plugin(plugin) => block_on(commands::plugin::plugin(plugin, ui)),
         Command::Registry(args::Registry::Serve(serve)) => {
             block_on(commands::registry::serve(serve, ui))
         }

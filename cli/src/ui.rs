@@ -168,7 +168,7 @@ fn start_log(global: &Global, environment: &Environment) {
     };
     // Only our own crates: those below us log request details that may hold secrets.
     let filter = EnvFilter::new(format!(
-        "off,ocm={level},ocm_specs={level},ocm_content={level},ocm_repository={level},ocm_registry={level},ocm_engine={level},ocm_transformers={level}"
+        "off,ocm={level},ocm_specs={level},ocm_content={level},ocm_repository={level},ocm_registry={level},ocm_engine={level},ocm_transformers={level},ocm_plugins_wasm={level}"
     ));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -11,6 +11,8 @@ pub struct StepError {
     pub error: Error,
     /// The input field it is about, below `spec`.
     pub field: Option<String>,
+    /// Where that field stands, as `file:line:column`; the run adds it.
+    pub place: Option<String>,
 }
 
 impl StepError {
@@ -19,6 +21,7 @@ impl StepError {
         Self {
             error: error.into(),
             field: Some(field.into()),
+            place: None,
         }
     }
 
@@ -35,7 +38,11 @@ impl StepError {
 
 impl From<Error> for StepError {
     fn from(error: Error) -> Self {
-        Self { error, field: None }
+        Self {
+            error,
+            field: None,
+            place: None,
+        }
     }
 }
 

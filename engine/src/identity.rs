@@ -61,13 +61,17 @@ impl Plan {
         let spec = self.template(node, &planned.document, &identity_of, &mut uses);
         let dependencies: BTreeSet<String> =
             dependencies.iter().map(|step| identity_of(*step)).collect();
-        digest(&json!({
+        let mut identity = json!({
             "type": planned.bound.info().name,
             "spec": spec,
             "dependencies": dependencies,
             "environment": uses.environment,
             "ids": uses.ids,
-        }))
+        });
+        if let Some(implementation) = &planned.bound.info().implementation {
+            identity["implementation"] = implementation.as_str().into();
+        }
+        digest(&identity)
     }
 
     /// The inputs as written, every name of a step replaced by its identity. No expression can contain the `#` that marks

@@ -12,7 +12,7 @@ use ocm_content::Error;
 use ocm_specs::Digest;
 use ocm_specs::diagnostic::{Diagnostic, Diagnostics, Severity, did_you_mean};
 use ocm_specs::transfer::TransferSpec;
-use ocm_specs::yaml::Node;
+use ocm_specs::yaml::{self, Node, Position, Value};
 use serde_json::{Map as JsonMap, Value as Json};
 
 use crate::error::StepError;
@@ -219,6 +219,34 @@ impl Plan {
 
     pub(crate) fn environment(&self) -> &Json {
         &self.environment
+    }
+
+    /// Says where the field of an error stands in the document, or the nearest one around it.
+    pub(crate) fn placed(&self, step: usize, error: StepError) -> StepError {
+        let path = error.field.as_deref().map(yaml::Path::parse);
+        let Some(Ok(path)) = path else {
+            return error;
+        };
+        let (mut node, mut found) = (&self.spec.steps[step].spec, false);
+        for segment in path.segments() {
+            let inner = match (segment, &node.value) {
+                (yaml::Segment::Key(key), Value::Map(map)) => {
+                    map.get(key.as_str()).map(|member| &member.node)
+                }
+                (yaml::Segment::Index(index), Value::List(list)) => list.get(*index),
+                _ => None,
+            };
+            let Some(inner) = inner else {
+                break;
+            };
+            (node, found) = (inner, true);
+        }
+        let place = found.then(|| {
+            let source = &self.spec.source;
+            let Position { line, column } = source.position(node.span.start);
+            format!("{}:{line}:{column}", source.name())
+        });
+        StepError { place, ..error }
     }
 
     /// A step's inputs, with every expression evaluated in `scope`, judged by the schema again as a whole: a computed

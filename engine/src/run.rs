@@ -500,6 +500,7 @@ impl<'p> Runner<'p> {
     }
 
     fn on_failed(&mut self, node: usize, error: StepError) {
+        let error = self.plan.placed(node, error);
         let id = self.plan.steps()[node].id.clone();
         let work = self.steps[node].work.take();
         let (metered, took, announced) = match work {

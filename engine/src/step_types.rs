@@ -31,6 +31,9 @@ pub struct StepTypeInfo {
     pub effect: Effect,
     /// Do equal inputs give equal outputs?
     pub deterministic: bool,
+    /// The digest of the code behind it, where that is not part of this program: two steps of one name and other code do
+    /// other work.
+    pub implementation: Option<String>,
     /// JSON Schema (2020-12) of `spec`.
     pub spec_schema: Json,
     /// JSON Schema (2020-12) of `output`.
@@ -148,6 +151,7 @@ impl<T: Transformer> BuiltIn<T> {
             example: T::EXAMPLE.to_owned(),
             effect: T::EFFECT,
             deterministic: T::DETERMINISTIC,
+            implementation: None,
             inputs: ports(&spec_schema),
             outputs: ports(&output_schema),
             spec_schema,

@@ -1,8 +1,43 @@
 //! Step types written by others, run as sandboxed WebAssembly components.
 //!
-//! This crate is the place for the WIT world, the host and the guest kit. It meets the engine through
-//! [`ocm_engine::StepType`] alone: a plugin becomes one of those, with schemas from its own description, and is added to
-//! [`ocm_engine::StepTypes`] like a built-in one. It is not there yet: until then this crate holds its place in the
-//! dependency graph, so that nothing else grows into it.
+//! A plugin is one component that fits the contract in `wit/transformer.wit`. [`Host::inspect`] takes its bytes, checks them
+//! against a digest and asks the plugin what it is; [`Granted::new`] says which rights it gets; a [`Plugin`] made of both
+//! gives [`ocm_engine::StepType`]s, which are added to the table beside the built-in ones and are like them in everything:
+//! static types, ports, help, the editor's schema, reports.
 //!
-//! Invariant: it sees the engine and content, never a repository: what a plugin may reach is handed to it.
+//! ```text
+//! engine             this crate                              guest
+//! run(step) ───────► fresh instance, `run`         ────────► reads its spec, perhaps its inputs
+//!    ◄── Outcome ─── output judged; per port:
+//!                      same-as: the input's own handle; stored: a spool; lazy: a blob whose source is …
+//! reader opens ────► … a fresh instance, `produce` ────────► read, work, write
+//! reader pulls ◄──── pipe, one window              ◄──────── waits for room without holding a thread
+//! reader drops ────► the instance is dropped
+//! ```
+//!
+//! Invariants: it sees the engine and content, never a repository: what a plugin may reach is handed to it. A guest has no
+//! right that is not granted, ends by a limit if not by itself, and what it does wrong is its own step's error.
+
+mod activity;
+mod bindings;
+mod cache;
+mod description;
+mod fetch;
+mod host;
+mod input;
+mod limits;
+mod pipe;
+mod plugin;
+mod produce;
+mod rights;
+mod store;
+mod stored;
+pub mod template;
+
+pub use cache::{Cache, Entry};
+pub use description::{Description, PortDescription, StepDescription, is_plugin_name, summary};
+pub use fetch::{Http, HttpRequest, HttpResponse, REQUEST_BODY};
+pub use host::{COMPONENT_LIMIT, Host, HostConfig, Inspected};
+pub use limits::{PluginLimits, Usage};
+pub use plugin::Plugin;
+pub use rights::{Allowed, Capability, Granted, HostPattern, Need, Rights};

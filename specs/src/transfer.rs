@@ -6,12 +6,16 @@
 //!
 //! The engine runs the native form only; the other two are lowered to it by those who know the step types.
 
+mod plugins;
+
 use std::sync::Arc;
 
 use serde_json::{Map as JsonMap, Value as Json};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use crate::yaml::{Map, Member, Node, Source, Span, Value};
+
+pub use self::plugins::PluginSpec;
 
 /// How a transfer spec is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct TransferSpec {
     pub dialect: Dialect,
     /// Constants that expressions may use as `environment`.
     pub environment: Option<Node>,
+    /// The plugins whose step types it uses.
+    pub plugins: Vec<PluginSpec>,
     /// The steps in document order (native and inline).
     pub steps: Vec<StepSpec>,
     /// The list below `spec.mappings` (mapping).
@@ -126,6 +132,10 @@ impl TransferSpec {
         if let Some(environment) = &self.environment {
             document.insert("environment".into(), environment.to_json());
         }
+        if !self.plugins.is_empty() {
+            let plugins = self.plugins.iter().map(PluginSpec::to_json).collect();
+            document.insert("plugins".into(), Json::Array(plugins));
+        }
         let steps = self.steps.iter().map(StepSpec::to_json).collect();
         document.insert("transformations".into(), Json::Array(steps));
         Json::Object(document)
@@ -186,6 +196,10 @@ impl Reader {
         };
         self.top_keys(top);
         let environment = self.environment(top);
+        let plugins = match top.get("plugins") {
+            Some(member) => self.plugins(&member.node),
+            None => Vec::new(),
+        };
         if let Some(mappings) = document.get("spec").and_then(|spec| spec.get("mappings")) {
             if let Some(member) = top.get("transformations") {
                 self.error(
@@ -199,6 +213,7 @@ impl Reader {
                 source: source.clone(),
                 dialect,
                 environment,
+                plugins,
                 steps: Vec::new(),
                 mappings,
             });
@@ -224,6 +239,7 @@ impl Reader {
             source: source.clone(),
             dialect,
             environment,
+            plugins,
             steps,
             mappings: Vec::new(),
         })

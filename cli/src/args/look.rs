@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand, ValueEnum};
 use ocm_specs::Constraint;
 
-use super::{GetConfigArgs, NOUNS};
+use super::{GetConfigArgs, NOUNS, PluginFiles};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Get {
@@ -42,6 +42,8 @@ pub(crate) enum Get {
     Schema {
         /// Which document.
         document: SchemaName,
+        #[command(flatten)]
+        plugins: PluginFiles,
     },
 }
 
@@ -219,6 +221,8 @@ pub(crate) struct TypesArgs {
     /// Format.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: TypesFormat,
+    #[command(flatten)]
+    pub(crate) plugins: PluginFiles,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

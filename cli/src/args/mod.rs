@@ -6,6 +6,7 @@ mod access;
 mod add;
 mod download;
 mod look;
+mod plugins;
 mod serve;
 mod signing;
 mod transfer;
@@ -18,6 +19,7 @@ pub(crate) use self::access::*;
 pub(crate) use self::add::*;
 pub(crate) use self::download::*;
 pub(crate) use self::look::*;
+pub(crate) use self::plugins::*;
 pub(crate) use self::serve::*;
 pub(crate) use self::signing::*;
 pub(crate) use self::transfer::*;
@@ -153,6 +155,10 @@ pub(crate) enum Command {
     /// Look after archives in the Common Transport Format.
     #[command(subcommand)]
     Ctf(Ctf),
+    /// Look after plugins: step types in WebAssembly.
+    #[cfg(feature = "wasm")]
+    #[command(subcommand, alias = "plugins")]
+    Plugin(Plugin),
     /// Print the version.
     #[command(after_help = "Example:
   ocm version")]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{NOUNS, VersionChoice};
+use super::{NOUNS, PluginArgs, VersionChoice};
 
 /// Carry component versions, or run a transfer spec.
 #[derive(Debug, Args)]
@@ -231,6 +231,8 @@ pub(crate) struct TransferOptions {
     /// folder is made if it is not there; a tar or tgz is served read-only.
     #[arg(long, value_name = "HOST=DIR")]
     pub(crate) serve: Vec<String>,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -54,7 +54,7 @@ pub(crate) async fn component_version(args: HashArgs, ui: &Ui) -> Result<(), Cli
 }
 
 /// The component version that an argument names: with its repository, or without where the resolver knows one.
-pub(super) async fn read(
+pub(crate) async fn read(
     session: &Session,
     resolver: &Resolver,
     reference: &str,

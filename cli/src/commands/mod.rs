@@ -17,6 +17,8 @@ pub(crate) mod get;
 pub(crate) mod hash;
 pub(crate) mod keys;
 pub(crate) mod login;
+#[cfg(feature = "wasm")]
+pub(crate) mod plugin;
 pub(crate) mod registry;
 pub(crate) mod select;
 pub(crate) mod session;

@@ -24,6 +24,7 @@ use crate::commands::carry::{self, Request};
 use crate::commands::session::{self, SessionOptions};
 use crate::environment::host_alias;
 use crate::error::{CliError, ExitCode, code_of, general_hint};
+use crate::plugins;
 use crate::progress::{Progress, TICK};
 use crate::report::{Recorder, Report, step_names, versions};
 use crate::ui::{Ui, write_file};
@@ -65,7 +66,7 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
         },
     )?;
     carry::provide(&session, &options, ui)?;
-    let types = ocm_transformers::step_types();
+    let mut types = ocm_transformers::step_types();
     let mut statement = None;
     let spec = match (&request, &source) {
         (Some(request), _) => {
@@ -76,7 +77,7 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
             statement = Some(generated.statement);
             generated.spec
         }
-        (None, Some(source)) => written(source, &types, &session, ui).await?,
+        (None, Some(source)) => written(source, &mut types, &options, &session, ui).await?,
         (None, None) => return Err(CliError::usage("there is nothing to transfer")),
     };
     let plan = Plan::link(spec, &types)?;
@@ -216,7 +217,8 @@ async fn serve(
 /// From text to a spec in native form.
 async fn written(
     source: &Arc<Source>,
-    types: &StepTypes,
+    types: &mut StepTypes,
+    options: &TransferOptions,
     session: &Arc<Session>,
     ui: &Ui,
 ) -> Result<TransferSpec, CliError> {
@@ -228,8 +230,9 @@ async fn written(
         };
         Diagnostics::new(source.clone(), vec![finding])
     })?;
-    let (spec, warnings) = TransferSpec::read(source, &node)?;
+    let (mut spec, warnings) = TransferSpec::read(source, &node)?;
     note_warnings(&warnings, ui);
+    plugins::add(types, &mut spec, &options.plugins, session, ui).await?;
     let (spec, warnings) = to_native(spec, types, session).await?;
     note_warnings(&warnings, ui);
     Ok(spec)
@@ -400,7 +403,9 @@ fn verdict(ended: &Ended, signal: Option<ExitCode>) -> Result<(), CliError> {
             let hint = hint
                 .map(|hint| format!("\n  hint: {hint}"))
                 .unwrap_or_default();
-            format!("step `{step}`: {error}{origin}{hint}")
+            let place = error.place.as_ref();
+            let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
+            format!("{place}step `{step}`: {error}{origin}{hint}")
         })
         .collect();
     let first = result

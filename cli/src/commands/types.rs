@@ -9,15 +9,16 @@ use serde_json::{Value as Json, json};
 
 use crate::args::{SchemaName, TypesArgs, TypesFormat};
 use crate::error::{CliError, ExitCode};
+use crate::plugins;
 use crate::report::Report;
 use crate::ui::Ui;
 
 /// A line per type, or the whole of one.
-pub(crate) fn list(args: &TypesArgs, ui: &Ui) -> Result<(), CliError> {
+pub(crate) async fn list(args: &TypesArgs, ui: &Ui) -> Result<(), CliError> {
     if args.name.is_some() || args.output != TypesFormat::Text {
-        return describe(args, ui);
+        return describe(args, ui).await;
     }
-    let types = ocm_transformers::step_types();
+    let types = plugins::types(&args.plugins.plugin, ui).await?;
     let width = types
         .iter()
         .map(|step_type| step_type.info().name.len())
@@ -31,8 +32,8 @@ pub(crate) fn list(args: &TypesArgs, ui: &Ui) -> Result<(), CliError> {
 }
 
 /// Everything about one type, or about all of them.
-pub(crate) fn describe(args: &TypesArgs, ui: &Ui) -> Result<(), CliError> {
-    let types = ocm_transformers::step_types();
+pub(crate) async fn describe(args: &TypesArgs, ui: &Ui) -> Result<(), CliError> {
+    let types = plugins::types(&args.plugins.plugin, ui).await?;
     let chosen = choose(&types, args.name.as_deref())?;
     let text = match args.output {
         TypesFormat::Text => chosen
@@ -51,9 +52,9 @@ pub(crate) fn describe(args: &TypesArgs, ui: &Ui) -> Result<(), CliError> {
 }
 
 /// The JSON Schema of a document.
-pub(crate) fn schema(name: SchemaName, ui: &Ui) -> Result<(), CliError> {
+pub(crate) async fn schema(name: SchemaName, plugins: &[String], ui: &Ui) -> Result<(), CliError> {
     let schema = match name {
-        SchemaName::TransferSpec => spec_schema(&ocm_transformers::step_types()),
+        SchemaName::TransferSpec => spec_schema(&plugins::types(plugins, ui).await?),
         SchemaName::Report => SchemaSettings::draft2020_12()
             .for_serialize()
             .into_generator()
@@ -118,7 +119,8 @@ fn as_json(info: &StepTypeInfo) -> Json {
     })
 }
 
-fn text(info: &StepTypeInfo) -> String {
+/// A step type for people.
+pub(crate) fn text(info: &StepTypeInfo) -> String {
     let mut out = format!("{}\n  {}\n", info.name, info.summary);
     if !info.aliases.is_empty() {
         let _ = writeln!(out, "  also spelled {}", info.aliases.join(", "));
@@ -133,14 +135,18 @@ fn text(info: &StepTypeInfo) -> String {
     out
 }
 
-fn fields(out: &mut String, title: &str, schema: &Json) {
-    let Some(properties) = schema
-        .get("properties")
-        .and_then(Json::as_object)
-        .filter(|map| !map.is_empty())
-    else {
-        return;
-    };
+/// A field of a schema.
+pub(crate) struct Row<'s> {
+    pub(crate) name: &'s str,
+    pub(crate) kind: String,
+    pub(crate) required: bool,
+    /// The first line of its description.
+    pub(crate) about: &'s str,
+}
+
+/// The fields of a schema.
+pub(crate) fn rows(schema: &Json) -> Vec<Row<'_>> {
+    let properties = schema.get("properties").and_then(Json::as_object);
     let required: Vec<&str> = schema
         .get("required")
         .and_then(Json::as_array)
@@ -148,23 +154,36 @@ fn fields(out: &mut String, title: &str, schema: &Json) {
         .flatten()
         .filter_map(Json::as_str)
         .collect();
-    let _ = writeln!(out, "  {title}");
-    let width = properties.keys().map(String::len).max().unwrap_or_default() + 1;
-    for (name, field) in properties {
-        let marked = format!(
-            "{name}{}",
-            if required.contains(&name.as_str()) {
-                "*"
-            } else {
-                ""
+    properties
+        .into_iter()
+        .flatten()
+        .map(|(name, field)| {
+            let about = field.get("description").and_then(Json::as_str);
+            Row {
+                name,
+                kind: kind(field),
+                required: required.contains(&name.as_str()),
+                about: about.unwrap_or_default().lines().next().unwrap_or_default(),
             }
-        );
-        let about = field
-            .get("description")
-            .and_then(Json::as_str)
-            .unwrap_or_default();
-        let about = about.lines().next().unwrap_or_default();
-        let _ = writeln!(out, "    {marked:<width$}  {:<8} {about}", kind(field));
+        })
+        .collect()
+}
+
+fn fields(out: &mut String, title: &str, schema: &Json) {
+    let rows = rows(schema);
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "  {title}");
+    let width = rows
+        .iter()
+        .map(|row| row.name.len())
+        .max()
+        .unwrap_or_default()
+        + 1;
+    for row in rows {
+        let marked = format!("{}{}", row.name, if row.required { "*" } else { "" });
+        let _ = writeln!(out, "    {marked:<width$}  {:<8} {}", row.kind, row.about);
     }
 }
 

@@ -117,6 +117,11 @@ async fn prepared(peer: &Peer) -> Place {
     place.put("component-constructor.yaml", CONSTRUCTOR);
     place.put("settings.yaml", "VERSION: 2.0.0\n");
     place.put("app.yaml", "level: info\n");
+    #[cfg(feature = "wasm")]
+    place.put(
+        "basics.wasm",
+        include_bytes!("../../../plugins-wasm/examples/prebuilt/basics.wasm"),
+    );
     std::fs::create_dir(place.path(".docker")).unwrap();
     place.put(
         ".docker/config.json",

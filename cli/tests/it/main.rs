@@ -24,6 +24,8 @@ mod login;
 mod look;
 mod output;
 mod place;
+#[cfg(feature = "wasm")]
+mod plugins;
 mod scenario;
 mod secrets;
 mod signing;

@@ -68,6 +68,7 @@ fn mock(schemas: &Path, name: &str, work: fn(&Json) -> Json) -> Arc<Mock> {
             example: String::new(),
             effect: Effect::None,
             deterministic: true,
+            implementation: None,
             spec_schema: schema("Spec"),
             output_schema: schema("Output"),
             inputs: Vec::new(),

@@ -114,6 +114,7 @@ fn described(name: &str, spec_schema: Json) -> Arc<Described> {
         example: String::new(),
         effect: Effect::None,
         deterministic: true,
+        implementation: None,
         spec_schema,
         output_schema: json!(true),
         inputs: Vec::new(),

@@ -24,6 +24,7 @@ mod download;
 mod endpoint;
 mod errors;
 mod headers;
+mod relay;
 mod retry;
 mod store;
 mod upload;
@@ -31,6 +32,7 @@ mod web;
 
 pub use client::Client;
 pub use config::{ClientConfig, HostConfig, Proxies, Timeouts};
+pub use relay::Relayed;
 pub use retry::{Jitter, RetryConfig};
 pub use store::OciStore;
 pub(crate) use web::{Expected, WebRequest};

@@ -126,6 +126,7 @@ impl<'o> Writer<'o> {
         let spec = TransferSpec {
             source: Source::new("generated spec", ""),
             dialect: Dialect::Native,
+            plugins: Vec::new(),
             environment: Some(Node::new(Value::Map(self.environment))),
             steps: self.steps,
             mappings: Vec::new(),

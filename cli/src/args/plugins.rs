@@ -1,0 +1,146 @@
+//! Plugins: what `ocm transfer` and others say of them, and `ocm plugin`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Which plugins there are and what they may do.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Plugins (step types in WebAssembly)")]
+pub(crate) struct PluginArgs {
+    /// Use this plugin, in place of one of that name in the spec (repeatable). SOURCE is a file, `oci://REGISTRY/REPO:TAG` or
+    /// `ocm://REPOSITORY//COMPONENT:VERSION?resource=NAME`; DIGEST is that of the component's bytes.
+    #[arg(long, value_name = "NAME=SOURCE[@DIGEST]")]
+    pub(crate) plugin: Vec<String>,
+    /// Allow a plugin what it asks for, or only these of it: `http:HOST`, `clock`, `random`, separated by commas (repeatable).
+    #[arg(long, value_name = "NAME[=RIGHTS]")]
+    pub(crate) allow_plugin: Vec<String>,
+    /// Run plugins whose digest nobody pinned.
+    #[arg(long)]
+    pub(crate) allow_unpinned_plugins: bool,
+    /// Trust this public key or certificate for the signatures of component versions that plugins come from (repeatable).
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub(crate) plugin_key: Vec<String>,
+    /// Memory that one call of a plugin may use, as in 256MiB.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = crate::units::parse_size)]
+    pub(crate) plugin_memory: u64,
+    /// How long a plugin may go on without moving a byte while it is not waiting for one, as in 30s.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::units::parse_duration)]
+    pub(crate) plugin_stall: Duration,
+    /// Take plugins from files, archives and the cache only.
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// Names a plugin for commands that look at step types.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PluginFiles {
+    /// Show the step types of this plugin, too (repeatable): a component file, or the name of an installed plugin.
+    #[arg(long, value_name = "FILE|NAME")]
+    pub(crate) plugin: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plugin {
+    /// Fetch a plugin, check it, and print the entry for specs.
+    Install(PluginInstall),
+    /// List installed plugins.
+    #[command(visible_alias = "list")]
+    Ls(PluginList),
+    /// Explain a plugin, or one of its step types.
+    Describe(PluginDescribe),
+    /// Start a project for a plugin in Rust.
+    New(PluginNew),
+    /// Publish a plugin as an OCI artifact.
+    Push(PluginPush),
+    /// Remove installed plugins.
+    Prune(PluginPrune),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ocm plugin install ./basics.wasm")]
+pub(crate) struct PluginInstall {
+    /// Where it is: a file, `oci://REGISTRY/REPO:TAG`, or `ocm://REPOSITORY//COMPONENT:VERSION?resource=NAME`.
+    pub(crate) source: String,
+    /// What its bytes must hash to.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) digest: Option<String>,
+    /// The signature that the component version it comes from must have.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) signature: Option<String>,
+    /// Trust this public key or certificate for the signature (repeatable).
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub(crate) plugin_key: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ocm plugin ls -o json")]
+pub(crate) struct PluginList {
+    /// Format.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: PluginFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PluginFormat {
+    Table,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ocm plugin describe ./basics.wasm -o markdown")]
+pub(crate) struct PluginDescribe {
+    /// A component file, or the name of an installed plugin; `/TYPE` behind a name for one step type.
+    #[arg(value_name = "FILE|NAME[/TYPE]")]
+    pub(crate) plugin: String,
+    /// Format.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: DescribeFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DescribeFormat {
+    Text,
+    Markdown,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ocm plugin new acme-scrub")]
+pub(crate) struct PluginNew {
+    /// Name of the plugin: lower-case letters, digits and `-`.
+    pub(crate) name: String,
+    /// Language of the project.
+    #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+    pub(crate) lang: PluginLanguage,
+    /// The folder that is made; the name without.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PluginLanguage {
+    Rust,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ocm plugin push ./basics.wasm localhost:5001/acme/basics:0.1.0"
+)]
+pub(crate) struct PluginPush {
+    /// The component.
+    pub(crate) file: PathBuf,
+    /// Where to: `REGISTRY/REPOSITORY:TAG`.
+    pub(crate) target: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ocm plugin prune")]
+pub(crate) struct PluginPrune {
+    /// Keep those of this name (repeatable).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) keep: Vec<String>,
+}

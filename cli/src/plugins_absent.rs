@@ -1,0 +1,38 @@
+//! What stands for plugins in a program that was built without them.
+
+use std::sync::Arc;
+
+use ocm_engine::StepTypes;
+use ocm_repository::Session;
+use ocm_specs::transfer::TransferSpec;
+
+use crate::args::PluginArgs;
+use crate::error::CliError;
+use crate::ui::Ui;
+
+fn absent() -> CliError {
+    CliError::usage("this ocm was built without plugins")
+        .with_hint("use one with the feature `wasm`")
+}
+
+/// Refuses any plugin.
+pub(crate) async fn add(
+    _types: &mut StepTypes,
+    spec: &mut TransferSpec,
+    args: &PluginArgs,
+    _session: &Arc<Session>,
+    _ui: &Ui,
+) -> Result<(), CliError> {
+    if spec.plugins.is_empty() && args.plugin.is_empty() && args.allow_plugin.is_empty() {
+        return Ok(());
+    }
+    Err(absent())
+}
+
+/// The built-in step types; refuses any plugin.
+pub(crate) async fn types(names: &[String], _ui: &Ui) -> Result<StepTypes, CliError> {
+    match names {
+        [] => Ok(ocm_transformers::step_types()),
+        _ => Err(absent()),
+    }
+}

@@ -1,0 +1,5 @@
+//! Plugins in plans, as the engine runs them.
+
+mod guests;
+mod hostile;
+mod run;
