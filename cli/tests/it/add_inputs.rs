@@ -1,6 +1,7 @@
 //! `ocm add cv`: what inputs become, what is wrong with them, and that nothing is half made.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ocm_specs::constructor::{Constructor, Variables};
 use ocm_specs::yaml::{LoadOptions, Source, load};
@@ -790,6 +791,67 @@ async fn content_elsewhere() {
         .run(&["add", "cv", "-c", "c.yaml", "-r", "./wrong"])
         .await
         .code(4);
+}
+
+/// The files of a commit, from git's own server: by name and by branch, and by value where they stay elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_a_git_repository() {
+    let Some(repository) = GitRepository::new("sha1") else {
+        return;
+    };
+    let repository = Arc::new(repository);
+    repository.put("README.md", "read me\n");
+    let commit = repository.commit("first");
+    let web = repository.serve(false).await;
+    let url = format!("{}/app.git", web.url());
+    let place = Place::new();
+    let text = format!(
+        "  resources:\n\
+         \x20 - {{name: code, type: directoryTree, input: {{type: git, repository: '{url}', commit: {commit}}}}}\n\
+         \x20 - {{name: main, type: directoryTree, input: {{type: git, repository: '{url}', ref: refs/heads/main}}}}\n\
+         \x20 sources:\n\
+         \x20 - {{name: origin, type: git, access: {{type: git, repository: '{url}', commit: {commit}}}}}\n"
+    );
+    place.put("c.yaml", component(&text));
+    add(&place, &[]).await.ok();
+    let made = stored(&place, "./ctf//a.io/app:1.0.0").await;
+    let digest = |name: &str| resource(&made, name)["digest"]["value"].clone();
+    assert_eq!(digest("code"), digest("main"));
+    let download = [
+        "download",
+        "resource",
+        "./ctf//a.io/app:1.0.0",
+        "code",
+        "-O",
+        "code",
+    ];
+    place.run(&download).await.ok();
+    let files = tree(&place.path("code"));
+    let (_, readme) = files
+        .iter()
+        .find(|(path, _)| path.ends_with("README.md"))
+        .unwrap();
+    assert_eq!(readme, b"read me\n");
+    let carry = [
+        "transfer",
+        "cv",
+        "--copy-resources",
+        "--copy-sources",
+        "./ctf//a.io/app:1.0.0",
+        "./all",
+    ];
+    place.run(&carry).await.ok();
+    let all = stored(&place, "./all//a.io/app:1.0.0").await;
+    assert_eq!(all["sources"][0]["access"]["type"], "localBlob", "{all}");
+    place.put("c.yaml", component(&text.replace(&commit, &"0".repeat(40))));
+    let missing = place
+        .run(&["add", "cv", "-c", "c.yaml", "-r", "./none"])
+        .await;
+    assert!(
+        missing.code != 0 && missing.stderr.contains("code"),
+        "{}",
+        missing.stderr
+    );
 }
 
 /// An image that another tool saved as an OCI layout.
