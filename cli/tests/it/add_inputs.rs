@@ -7,6 +7,7 @@ use ocm_specs::constructor::{Constructor, Variables};
 use ocm_specs::yaml::{LoadOptions, Source, load};
 use ocm_testdata::components::push;
 use ocm_testdata::fixtures::{ArchiveForm, chart, image_index};
+use ocm_testdata::git::GitRepository;
 use ocm_testdata::peers::{installed, vector};
 use ocm_testdata::web::{WebServer, helm_repository};
 use serde_json::json;

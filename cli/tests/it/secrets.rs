@@ -630,7 +630,6 @@ async fn nothing_that_is_printed_or_written_has_a_secret() {
         leaks.join("\n\n")
     );
     let runs: usize = listener.codes.values().sum();
-    #[expect(clippy::print_stderr, reason = "how much was tried")]
     {
         eprintln!(
             "{runs} runs without a leak, by exit code: {:?}",
