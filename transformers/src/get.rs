@@ -82,7 +82,12 @@ async fn content(
     version: &ComponentVersion,
     element: &Element<'_>,
 ) -> Result<Content, StepError> {
-    expect_stated(session.content(version, element).await?, element)
+    expect_stated(
+        session.content(version, element).await?,
+        element,
+        session.limits(),
+    )
+    .await
 }
 
 /// `GetSource`: a handle to a source's content.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
-use ocm_content::{Content, Error};
+use ocm_content::{Content, Error, Limits, open_archive};
 use ocm_engine::{ContentRef, Effect, Lineage, Outcome, StepContext, StepError, Transformer};
 use ocm_repository::{ComponentVersion, Session};
 use ocm_specs::Identity;
 use ocm_specs::access;
 use ocm_specs::descriptor::{Element, ElementKind, GENERIC_BLOB_DIGEST};
+use ocm_specs::media_type::is_artifact_archive;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -96,7 +98,7 @@ async fn offer(
     } else {
         version.local_blob(element)?
     };
-    let content = expect_stated(content, element)?;
+    let content = expect_stated(content, element, cx.limits()).await?;
     let lineage = Lineage {
         component: version.descriptor.name().to_owned(),
         version: version.descriptor.version().to_owned(),
@@ -109,10 +111,25 @@ async fn offer(
 /// The content, held to the digest that its descriptor states: one that is known to differ is refused, and a blob without
 /// a digest of its own (several layers that are one blob, a file behind a URL) must turn out to have the stated one.
 ///
+/// The library v2 labels the digest of an archived artifact as that of a blob (trap T10): where the archive has another, it
+/// is opened, and the artifact inside must have it.
+///
 /// # Errors
-/// [`ocm_content::ErrorKind::Mismatch`] for content that is known to be another.
-pub fn expect_stated(content: Content, element: &Element<'_>) -> Result<Content, StepError> {
-    check_digest(&content, element)?;
+/// [`ocm_content::ErrorKind::Mismatch`] for content that is known to be another, besides what opening an archive gives.
+pub async fn expect_stated(
+    content: Content,
+    element: &Element<'_>,
+    limits: &Arc<Limits>,
+) -> Result<Content, StepError> {
+    if let Err(differs) = check_digest(&content, element) {
+        match &content {
+            Content::Blob(blob) if is_artifact_archive(&blob.media_type) => {
+                let inside = open_archive(blob, limits).await?;
+                check_digest(&Content::Artifact(inside), element).map_err(|_| differs)?;
+            }
+            _ => return Err(differs),
+        }
+    }
     let stated = element
         .digest()
         .filter(|stated| stated.normalisation_algorithm == GENERIC_BLOB_DIGEST)
@@ -388,4 +405,36 @@ pub(crate) fn chosen<'d>(
                 )),
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use ocm_content::limits::LimitsConfig;
+    use ocm_testdata::fixtures::{ArchiveForm, image_index};
+    use serde_json::json;
+
+    use super::*;
+
+    /// What v2 states for an archive is the digest of the artifact inside, by the name of a blob's.
+    #[tokio::test]
+    async fn t10_archives_may_be_stated_by_what_is_inside() {
+        let limits = Limits::new(LimitsConfig::default());
+        let image = image_index();
+        let archive = image.archive(ArchiveForm::Set, "1").await;
+        let own = archive.digest.as_ref().map(|it| it.hex().to_owned());
+        let inside = image.root.digest.hex().to_owned();
+        for (value, is_right) in [
+            (own.unwrap_or_default(), true),
+            (inside, true),
+            ("0".repeat(64), false),
+        ] {
+            let resource = json!({"name": "image", "version": "1", "digest": {
+                "hashAlgorithm": "SHA-256", "normalisationAlgorithm": GENERIC_BLOB_DIGEST, "value": value,
+            }});
+            let element = Element::new(ElementKind::Resource, &resource, "1");
+            let content = Content::Blob(archive.clone());
+            let found = expect_stated(content, &element, &limits).await;
+            assert_eq!(found.is_ok(), is_right, "{value}");
+        }
+    }
 }

@@ -43,7 +43,7 @@ pub(crate) async fn resource(args: DownloadResource, ui: &Ui) -> Result<(), CliE
     let candidates: Vec<Element<'_>> = version.descriptor.resources().collect();
     let element = one_of(&candidates, &wanted, &args.reference)?;
     let content = session.content(&version, &element).await?;
-    let content = expect_stated(content, &element)?;
+    let content = expect_stated(content, &element, session.limits()).await?;
     let payload = payload(content, &element, &args, &session).await?;
     if args.output.as_deref() == Some(Path::new("-")) {
         return to_stdout(payload).await;

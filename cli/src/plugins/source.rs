@@ -217,7 +217,7 @@ async fn of_resource(
         return Err(CliError::new(ExitCode::Verification, message));
     }
     let content = session.content(&version, &element).await?;
-    let blob = match expect_stated(content, &element)? {
+    let blob = match expect_stated(content, &element, session.limits()).await? {
         Content::Blob(blob) => blob,
         Content::Artifact(Artifact::Stored(stored)) => {
             let manifest = stored
