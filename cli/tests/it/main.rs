@@ -27,6 +27,7 @@ mod place;
 #[cfg(feature = "wasm")]
 mod plugins;
 mod scenario;
+mod schemas;
 mod secrets;
 mod signing;
 mod tls;
