@@ -95,7 +95,7 @@ pub(crate) struct Carry {
         help_heading = "What is carried"
     )]
     pub(crate) omit_access_types: Vec<String>,
-    /// Leave by reference what can't be read here, instead of failing.
+    /// Leave by reference what can't be read here or what no server has, instead of failing.
     #[arg(long, help_heading = "What is carried")]
     pub(crate) allow_external: bool,
     /// Carry only resources by value that this CEL condition over `component` and `resource` is true of (repeatable: any of

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::{StreamExt as _, stream};
 use ocm_content::{Error, ErrorKind};
 use ocm_engine::StepTypes;
 use ocm_repository::{ComponentVersion, Repository, Resolver, Session};
 use ocm_specs::RepositorySpec;
 use ocm_specs::access::AccessType;
+use ocm_specs::descriptor::ElementKind;
 use ocm_specs::reference::ComponentReference;
 use ocm_specs::repository_spec::CtfRepositorySpec;
 use ocm_transformers::component::ConflictPolicy;
@@ -31,6 +33,8 @@ use crate::units;
 
 /// Where a dry run without a target writes to: a name that no host can have.
 const NO_TARGET: &str = "target.invalid";
+/// Contents looked up at once.
+const LOOKUPS: usize = 16;
 
 /// What is to be carried where.
 pub(crate) struct Request {
@@ -165,7 +169,11 @@ impl Request {
                 notes.push(format!("{left} left out below those that the targets have"));
             }
         }
-        let mut generated = generate(versions, &self.options()?, types)?;
+        let mut options = self.options()?;
+        if options.allow_external {
+            options.absent = absent(session, &versions, &options, &mut notes).await;
+        }
+        let mut generated = generate(versions, &options, types)?;
         generated.notes.extend(notes);
         Ok(generated)
     }
@@ -298,10 +306,53 @@ impl Request {
             upload_as,
             keep,
             allow_external: carry.allow_external,
+            absent: BTreeSet::new(),
             conflict_policy: self.policy,
             on_broken_signature: self.on_broken_signature,
         })
     }
+}
+
+/// Elements to be carried by value whose content is nowhere, each with a note. They are looked up, not read. Any other failure
+/// is the run's to tell.
+async fn absent(
+    session: &Session,
+    versions: &[ComponentVersion],
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> BTreeSet<(String, ElementKind, usize)> {
+    let mut lookups = Vec::new();
+    for version in versions {
+        let (name, number) = key(version);
+        for (kind, is_wanted) in [
+            (ElementKind::Resource, options.copy != Copy::LocalBlobs),
+            (ElementKind::Source, options.copy_sources),
+        ] {
+            for (index, element) in version.descriptor.elements(kind).enumerate() {
+                let access = element
+                    .access_value()
+                    .and_then(|it| it.get("type")?.as_str());
+                let access = AccessType::of(access.unwrap_or_default());
+                // What lies beside a descriptor can't be left behind.
+                let is_beside = access.is_local() || access == AccessType::RelativeOciReference;
+                if is_beside || !is_wanted || options.keep.contains(&access) {
+                    continue;
+                }
+                let place = (format!("{name}:{number}"), kind, index);
+                lookups.push(async move {
+                    let error = session.content(version, &element).await.err()?;
+                    (error.kind() == ErrorKind::NotFound).then(|| {
+                        let named = format!("{kind} `{}` of {}", element.identity(), place.0);
+                        (place, format!("{named} is left by reference: {error}"))
+                    })
+                });
+            }
+        }
+    }
+    let found: Vec<_> = stream::iter(lookups).buffered(LOOKUPS).collect().await;
+    let (places, told): (_, Vec<_>) = found.into_iter().flatten().unzip();
+    notes.extend(told);
+    places
 }
 
 /// What a replayed spec says can't be said again beside it.

@@ -6,6 +6,7 @@ mod add;
 mod add_inputs;
 mod bad_input;
 mod bad_registries;
+mod by_value;
 mod carry;
 mod carry_trust;
 mod configuration;

@@ -13,6 +13,8 @@ mod statement;
 mod uploads;
 mod writer;
 
+use std::collections::BTreeSet;
+
 use ocm_content::{Error, ErrorKind};
 use ocm_engine::StepTypes;
 use ocm_repository::ComponentVersion;
@@ -70,6 +72,8 @@ pub struct Options {
     pub keep: Vec<AccessType>,
     /// What can't be read here stays by reference instead of being an error.
     pub allow_external: bool,
+    /// Elements that stay by reference since nobody has their content: `component:version`, the list, and the place in it.
+    pub absent: BTreeSet<(String, ElementKind, usize)>,
     /// Resources that one of these is true of are carried by value, all where there is none. What lies beside a descriptor
     /// always is.
     pub select: Vec<Condition>,

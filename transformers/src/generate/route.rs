@@ -71,17 +71,21 @@ pub(super) fn local_media_type(resource: &Json) -> Option<&str> {
 pub(crate) fn hinted_name(resource: &Json) -> Option<String> {
     match Access::parse(access_of(resource)?).ok()? {
         Access::LocalBlob(blob) => blob.reference_name.map(str::to_owned),
-        Access::OciArtifact { image_reference } => {
-            let reference = image_reference.parse::<OciReference>().ok()?;
-            let repository = reference.repository;
-            Some(match (reference.tag, reference.digest) {
-                (Some(tag), _) => format!("{repository}:{tag}"),
-                (None, Some(digest)) => format!("{repository}@{digest}"),
-                (None, None) => repository,
-            })
-        }
+        Access::OciArtifact { image_reference } => name_of(image_reference),
+        // Its parts are those of a reference whose host is the component's repository.
+        Access::RelativeOciReference { reference } => name_of(&format!("here/{reference}")),
         _ => None,
     }
+}
+
+fn name_of(image_reference: &str) -> Option<String> {
+    let reference = image_reference.parse::<OciReference>().ok()?;
+    let repository = reference.repository;
+    Some(match (reference.tag, reference.digest) {
+        (Some(tag), _) => format!("{repository}:{tag}"),
+        (None, Some(digest)) => format!("{repository}@{digest}"),
+        (None, None) => repository,
+    })
 }
 
 /// The image reference of an artifact below an OCI target; `None` for archives. Plain HTTP is part of it where the target

@@ -297,6 +297,10 @@ impl<'o> Writer<'o> {
         if !is_placed && !self.is_wanted(item, kind, is_selected) {
             return None;
         }
+        let key = (current.name.clone(), item.kind, item.index);
+        if self.options.absent.contains(&key) {
+            return None;
+        }
         let is_there = |way: &Fetch| self.types.get(&step_type(*way, current, item)).is_some();
         let way = Fetch::of(kind).filter(is_there);
         if way.is_none() {
@@ -478,6 +482,7 @@ impl<'o> Writer<'o> {
         let is_artifact = match carried.way {
             Fetch::Image | Fetch::Helm => true,
             Fetch::Local => is_local_artifact(&item.value),
+            Fetch::Other => item.access_type() == AccessType::RelativeOciReference,
             _ => false,
         };
         if !is_artifact || item.kind == ElementKind::Source {
