@@ -14,6 +14,7 @@ mod design;
 mod dry_run;
 mod example;
 mod fan_out;
+mod forgeries;
 mod forms;
 mod graphs;
 mod help;

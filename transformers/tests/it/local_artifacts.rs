@@ -11,6 +11,7 @@ use ocm_engine::{RunResult, Status};
 use ocm_repository::{Existing, Session};
 use ocm_specs::RepositorySpec;
 use ocm_specs::descriptor::{ComponentDescriptor, ElementKind};
+use ocm_transformers::signing::{ContentState, check_content};
 use serde_json::{Value as Json, json};
 
 use crate::support::{bytes, run, session, vector_path};
@@ -138,5 +139,28 @@ async fn archives_hold_what_their_descriptor_states() {
                 assert_eq!(tags.unwrap_or_default(), [""; 0], "nothing was published");
             }
         }
+    }
+}
+
+/// Trap T10: the library v2 labels the digest of a manifest as that of a blob. It is verified by its value, and stays.
+#[tokio::test]
+async fn t10_the_digest_of_an_artifact_may_be_labelled_as_that_of_a_blob() {
+    let Some(set) = bytes("oci/artifact-set-helm-chart.tgz") else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let registry = MemoryStores::new();
+    let session = session(folder.path(), &registry);
+    let triple = |value: &str| json!({"hashAlgorithm": "SHA-256", "normalisationAlgorithm": "genericBlobDigest/v1", "value": value});
+    let media_type = "application/vnd.oci.image.manifest.v1+tar+gzip";
+    for (value, expected) in [(SET, ContentState::Ok), (LAYOUT, ContentState::Mismatch)] {
+        embed(&session, media_type, set.clone(), triple(value)).await;
+        let spec = RepositorySpec::ctf("archive");
+        let archive = session.repository(&spec, false).await.expect("an archive");
+        let version = archive.get(NAME, "1.0.0").await.expect("a version");
+        let mut resources = version.descriptor.elements(ElementKind::Resource);
+        let resource = resources.next().expect("a resource");
+        let found = check_content(&session, &version, &resource).await;
+        assert_eq!(found.state, expected, "{found:?}");
     }
 }
