@@ -33,3 +33,4 @@ mod schemas;
 mod secrets;
 mod signing;
 mod tls;
+mod traps;

@@ -654,8 +654,38 @@ mod tests {
         identity
     }
 
+    /// Trap T24: one generation has literal prefixes, the other patterns, and both write types in their own words.
     #[test]
-    fn the_most_specific_entry_wins_in_any_order() {
+    fn t24_entries_of_both_generations_mean_the_same() {
+        let consumers = config(&[
+            oci(json!({"hostname": "old.example", "pathprefix": "acme"})),
+            oci(json!({"hostname": "old.example", "pathprefix": "b*"})),
+            json!({"type": "OCIRegistry/v1", "hostname": "new.example", "path": "acme/*"}),
+            json!({"type": "Github", "hostname": "github.com"}),
+            json!({"type": "wget", "hostname": "web.example"}),
+        ]);
+        let oci = |hostname, path| Identity::oci("https", hostname, None, path);
+        let other = |kind, hostname| Identity::new(kind).with("hostname", hostname);
+        for (request, expected) in [
+            (oci("old.example", "acme"), Some("0")),
+            (oci("old.example", "acme/x/y"), Some("0")),
+            (oci("old.example", "acmes/x"), None),
+            (oci("old.example", "b*/x"), Some("1")),
+            (oci("old.example", "bx"), None),
+            (oci("new.example", "acme/x"), Some("2")),
+            (oci("new.example", "other/x"), None),
+            (other("GitHubRepository", "github.com"), Some("3")),
+            (other("Wget", "web.example"), Some("4")),
+            (other("HelmChartRepository", "web.example"), None),
+        ] {
+            let found = consumers.find(&request).and_then(|it| it.get("username"));
+            assert_eq!(found.map(Secret::expose), expected, "{request}");
+        }
+    }
+
+    /// Trap T25: among several entries that fit, the library v2 takes any.
+    #[test]
+    fn t25_the_most_specific_entry_wins_in_any_order() {
         let identities = [
             oci(json!({"hostname": "r.example"})),
             oci(json!({"hostname": "r.example", "path": "acme/*"})),

@@ -632,7 +632,7 @@ fn a_file_may_have_several_documents() {
 
 /// Trap T33: substitution in raw text destroys what only looks like a variable, and a value may be syntax.
 #[test]
-fn trap_33_dollar_signs_survive_and_values_are_texts() {
+fn t33_dollar_signs_survive_and_values_are_texts() {
     let mut variables = Variables::new();
     variables.set("NAME", "a\"}, path: /etc/passwd #");
     let script = "for i in $(seq 3); do echo \"$$i ${schema.spec.name} $1 $? ${x[0]}\"; done";
@@ -652,7 +652,7 @@ fn trap_33_dollar_signs_survive_and_values_are_texts() {
 
 /// Trap T13: what YAML 1.1 reads as number or truth value is never taken for text in silence, nor changed where it is data.
 #[test]
-fn trap_13_scalars_of_yaml_1_1() {
+fn t13_scalars_of_yaml_1_1() {
     for (written, kind) in [
         ("on", "a boolean"),
         ("y", "a boolean"),
