@@ -150,6 +150,105 @@ async fn openssl_and_we_agree() {
     }
 }
 
+/// Every size of key in both schemes: signed bytes, and a certificate that leads to a root.
+#[tokio::test(flavor = "multi_thread")]
+async fn openssl_and_we_agree_on_every_size_of_key() {
+    if !has_openssl() {
+        return;
+    }
+    let sizes = ["2048", "3072", "4096", "8192"];
+    futures::future::join_all(sizes.map(|bits| tokio::spawn(agree_on(bits))))
+        .await
+        .into_iter()
+        .for_each(|done| done.expect("they agree"));
+}
+
+async fn agree_on(bits: &'static str) {
+    let place = with_keys(&["root"]);
+    if bits == "8192" {
+        // One takes too long to make for every run; it protects nothing.
+        place.put(
+            "key.pem",
+            include_str!("../../../testdata/keys/rsa-8192.pem"),
+        );
+    } else {
+        openssl(
+            &place,
+            &format!("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:{bits} -out key.pem"),
+        );
+    }
+    openssl(&place, "pkey -in key.pem -pubout -out key.pub");
+    let told = openssl(&place, "pkey -in key.pem -noout -text");
+    assert!(told.contains(&format!("({bits} bit")), "{told}");
+    place.put("leaf.ext", "extendedKeyUsage=codeSigning\n");
+    openssl(
+        &place,
+        "req -new -x509 -key root.pem -subj /CN=root -days 30 -out root.crt",
+    );
+    openssl(
+        &place,
+        "req -new -key key.pem -subj /CN=key/O=acme -out key.csr",
+    );
+    openssl(
+        &place,
+        "x509 -req -in key.csr -CA root.crt -CAkey root.pem -CAcreateserial -extfile leaf.ext -days 30 -out key.crt",
+    );
+    let document = descriptor("acme.org/app", "1.0.0", json!([]));
+    store(&place, "./ctf", document, "tool").await;
+    for (algorithm, padding) in [("RSASSA-PSS", "pss"), ("RSASSA-PKCS1-V1_5", "pkcs1")] {
+        both_ways(&place, [algorithm, padding, "SHA-256", "sha256", "max"]).await;
+        with_a_chain(&place, algorithm, padding).await;
+    }
+}
+
+/// The digest is there already; signatures come with the certificate of their key.
+async fn with_a_chain(place: &Place, algorithm: &str, padding: &str) {
+    let mut options = format!("-pkeyopt rsa_padding_mode:{padding} -pkeyopt digest:sha256");
+    if padding == "pss" {
+        options.push_str(" -pkeyopt rsa_pss_saltlen:max");
+    }
+    let line = format!(
+        "sign cv --private-key key.pem --public-key key.crt --encoding pem --algorithm {algorithm} --force -o json {APP}"
+    );
+    let ours = run(place, &line).await.ok().json();
+    let value = ours["signature"]["value"].as_str().expect("a text");
+    let (signature, chain) = split_signature(value);
+    place.put("signature.b64", format!("{signature}\n"));
+    place.put("chain.pem", chain);
+    openssl(place, "base64 -d -in signature.b64 -out signature");
+    openssl(place, "verify -purpose any -CAfile root.crt chain.pem");
+    openssl(
+        place,
+        &format!(
+            "pkeyutl -verify -certin -inkey chain.pem -sigfile signature -in digest {options}"
+        ),
+    );
+    let verify = format!("verify cv --ca-cert root.crt {APP}");
+    run(place, &verify).await.ok();
+
+    openssl(
+        place,
+        &format!("pkeyutl -sign -inkey key.pem -in digest -out theirs {options}"),
+    );
+    let theirs = openssl(place, "base64 -in theirs");
+    let mut document = stored(place, APP).await;
+    let stored = &mut document["signatures"][0]["signature"]["value"];
+    assert_eq!(stored, value);
+    *stored = value.replacen(&signature, theirs.trim_end(), 1).into();
+    assert!(padding == "pkcs1" || stored != value, "salts are random");
+    put(place, "./ctf", document).await;
+    run(place, &verify).await.ok();
+}
+
+/// The base64 of a signature in PEM, and the certificates after it.
+fn split_signature(value: &str) -> (String, &str) {
+    const END: &str = "-----END SIGNATURE-----\n";
+    let (block, chain) = value.split_once(END).expect("a signature");
+    let (_, text) = block.split_once("\n\n").expect("headers");
+    assert!(block.starts_with("-----BEGIN SIGNATURE-----\n"), "{value}");
+    (text.trim_end().to_owned(), chain)
+}
+
 async fn both_ways(place: &Place, [algorithm, padding, hash, name, salt]: [&str; 5]) {
     let normal = run(place, &format!("hash cv -o normalised --hash {hash} {APP}"))
         .await
