@@ -8,8 +8,8 @@ use ocm_content::{Error, ErrorKind};
 use ocm_engine::StepTypes;
 use ocm_repository::{ComponentVersion, Repository, Resolver, Session};
 use ocm_specs::RepositorySpec;
-use ocm_specs::access::AccessType;
-use ocm_specs::descriptor::ElementKind;
+use ocm_specs::access::{Access, AccessType};
+use ocm_specs::descriptor::{Element, ElementKind};
 use ocm_specs::reference::ComponentReference;
 use ocm_specs::repository_spec::CtfRepositorySpec;
 use ocm_transformers::component::ConflictPolicy;
@@ -340,7 +340,7 @@ async fn absent(
                 }
                 let place = (format!("{name}:{number}"), kind, index);
                 lookups.push(async move {
-                    let error = session.content(version, &element).await.err()?;
+                    let error = look_up(session, version, &element).await.err()?;
                     (error.kind() == ErrorKind::NotFound).then(|| {
                         let named = format!("{kind} `{}` of {}", element.identity(), place.0);
                         (place, format!("{named} is left by reference: {error}"))
@@ -353,6 +353,22 @@ async fn absent(
     let (places, told): (_, Vec<_>) = found.into_iter().flatten().unzip();
     notes.extend(told);
     places
+}
+
+/// Looks the content of an element up. A blob of a registry is asked for even where its size is known.
+async fn look_up(
+    session: &Session,
+    version: &ComponentVersion,
+    element: &Element<'_>,
+) -> Result<(), Error> {
+    session.content(version, element).await?;
+    if let Ok(Access::OciBlob(blob)) = element.access()
+        && blob.size.is_some()
+        && let (Ok(reference), Ok(digest)) = (blob.reference.parse(), blob.digest.parse())
+    {
+        session.oci_store(&reference)?.blob_size(&digest).await?;
+    }
+    Ok(())
 }
 
 /// What a replayed spec says can't be said again beside it.

@@ -44,6 +44,8 @@ struct Item {
 struct Servers {
     registry: Peer,
     files: WebServer,
+    /// Where archives of commits are.
+    archives: WebServer,
     git: WebServer,
     commit: String,
 }
@@ -56,9 +58,16 @@ impl Servers {
         let commit = repository.commit("first");
         let mut files = helm_repository("webapp", "1.4.0", &chart_archive(), true);
         files.push(("/tool".to_owned(), tool()));
+        let archives = WebServer::start(|asked| match asked.path.as_str() {
+            "/acme/app/legacy.tar.gz" => Answer::ok(tarball()).unmeasured(),
+            _ => Answer::missing(),
+        })
+        .await;
+        let made = format!("{}/acme/app/legacy.tar.gz", archives.url());
         let files = WebServer::start(move |asked| {
+            // As GitHub does it: the archive is on another host, and is made while it is sent.
             if asked.path == format!("/repos/acme/app/tarball/{COMMIT}") {
-                return Answer::ok(tarball()).unmeasured();
+                return Answer::new(302).header("location", &*made);
             }
             match files.iter().find(|(path, _)| *path == asked.path) {
                 Some((_, body)) => Answer::file(&asked, body),
@@ -69,6 +78,7 @@ impl Servers {
         Some(Self {
             registry: Peer::embedded().await,
             files,
+            archives,
             git: Arc::new(repository).serve(false).await,
             commit,
         })
@@ -293,6 +303,7 @@ async fn every_access_ends_in_the_target() {
         let below = (upload_as == "ociArtifact").then_some("target.example/deep/");
         check_described(&before, &document(&direct, target, ALL).await, below);
         check_content(&direct, target, &items).await;
+        assert!(!servers.archives.lines().is_empty());
         // Nothing but the target is within reach, and everything is there.
         let reach = format!("target.example={}", first.url());
         let there = format!("{target}//{ALL}:1.0.0");
@@ -434,6 +445,15 @@ async fn what_can_not_be_fetched_is_not_left_out_silently() {
             Some("ociBlob source.example/acme/image"),
         ),
         (
+            json!({"type": "ociBlob", "ref": "source.example/acme/image", "digest": absent, "size": 6}),
+            Some("ociBlob source.example/acme/image"),
+        ),
+        // References are asked for, commits when they are read.
+        (
+            json!({"type": "git", "repository": "https://git.example/app.git", "commit": COMMIT}),
+            None,
+        ),
+        (
             json!({"type": "gitHub", "repoUrl": "https://github.com/acme/app", "commit": COMMIT.replace('0', "f")}),
             Some("gitHub https://github.com/acme/app"),
         ),
@@ -510,7 +530,7 @@ async fn what_is_there_already_is_decided_on() {
         put(&place, "./ctf", labelled).await;
         assert_eq!(copy("--conflict-policy fail", 8).await, first);
         assert_eq!(copy("--conflict-policy skip", 0).await, first);
-        let second = copy("", 0).await;
+        let second = copy("--conflict-policy update", 0).await;
         assert_eq!(
             second["component"]["labels"][0]["name"],
             json!("acme.org/seen")
