@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, cel_path, check, generate, relay, schedule};
+use crate::{Result, cel_path, check, generate, relay, schedule, signing};
 
 /// What a child is to measure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub(crate) enum Job {
     Check { nodes: usize, rounds: usize },
     /// A plain field path over a document of that many entries.
     CelPath { entries: usize, rounds: usize },
+    /// From a descriptor with that many resources to its digest.
+    Normalise { resources: usize, rounds: usize },
+    /// Signatures by a key of 4096 bits.
+    Sign { rounds: usize },
     /// From an archive of that many component versions to a plan that carries them.
     Generate { folder: String, count: usize },
     /// One artifact from registry to registry.
@@ -70,6 +74,8 @@ impl Job {
             Self::Schedule { nodes, rounds } => schedule::core(nodes, rounds),
             Self::Check { nodes, rounds } => check::check(nodes, rounds)?,
             Self::CelPath { entries, rounds } => cel_path::evaluate(entries, rounds)?,
+            Self::Normalise { resources, rounds } => signing::normalise(resources, rounds)?,
+            Self::Sign { rounds } => signing::sign(rounds)?,
             Self::Generate { folder, count } => generate::plan_of(&folder, count)?,
             Self::Relay { source, target } => relay::relay(&source, &target)?,
             Self::Floor {

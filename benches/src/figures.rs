@@ -82,6 +82,8 @@ pub(crate) const FIGURES: &[Figure] = &[
     at_most("cel_path.ns.20", "ns", 100.0),
     at_most("cel_path.ns.200", "ns", 100.0),
     at_most("cel_path.ns.2000", "ns", 100.0),
+    at_most("normalise.ms.1000", "ms", 1.0),
+    at_most("sign.ratio", "x", 1.2),
     at_most("start.version_ms", "ms", 5.0),
     at_most("start.dry_run_ms", "ms", 10.0).profile(START_PROFILE),
     at_most("skopeo.ratio", "x", 0.5),

@@ -17,6 +17,7 @@ mod relay;
 mod report;
 mod requests;
 mod schedule;
+mod signing;
 mod skopeo;
 mod start;
 mod straggler;
@@ -102,6 +103,8 @@ const FAMILIES: &[(&str, Family)] = &[
     ("noop.", generate::measure_noop),
     ("straggler.", straggler::measure),
     ("cel_path.", cel_path::measure),
+    ("normalise.", signing::measure_normalise),
+    ("sign.", signing::measure_sign),
     ("start.", start::measure),
     ("skopeo.", skopeo::measure),
 ];
