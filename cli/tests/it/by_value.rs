@@ -506,6 +506,47 @@ async fn what_can_not_be_fetched_is_not_left_out_silently() {
     }
 }
 
+/// A server that has something else than a descriptor states: nothing is published, whatever may stay outside.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_what_is_stated_is_not_taken() {
+    let Some(servers) = Servers::start().await else {
+        return;
+    };
+    let target = Peer::embedded().await;
+    let place = servers.place(&target);
+    for item in servers.items(&place).await {
+        let is_image = matches!(item.wanted, Wanted::Image(_));
+        let wrong = DigestSpec::new(&Digest::sha256(b"another"), is_image);
+        let name = format!("acme.org/{}", item.name);
+        let resource = element(ElementKind::Resource, "other", &item.access, Some(wrong));
+        publish(&place, &name, vec![resource], Vec::new()).await;
+        let root = format!("{SOURCE}//{name}:1.0.0");
+        for (target, options) in [
+            ("./out", &[][..]),
+            ("target.example/deep", &["--allow-external"]),
+            ("target.example/deep", &["--upload-as", "ociArtifact"]),
+        ] {
+            let command = ["transfer", "cv", "--copy-resources", &root, target];
+            let ran = place.run(&[&command[..], options].concat()).await;
+            assert_eq!(
+                ran.code, 5,
+                "{} {target} {options:?}: {}",
+                item.name, ran.stderr
+            );
+            assert!(
+                ran.stderr.contains("other"),
+                "{}: {}",
+                item.name,
+                ran.stderr
+            );
+            let found = place
+                .run(&["get", "cv", &format!("{target}//{name}:1.0.0")])
+                .await;
+            assert_eq!(found.code, 4, "{}: {}", item.name, found.stdout);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_already_is_decided_on() {
     for target in ["./out", "target.example/deep"] {
