@@ -8,8 +8,11 @@ use std::sync::Arc;
 use ocm_content::{Artifact, Blob, Content, Error, Limits, RawManifest, assemble, spool};
 use ocm_engine::{ContentRef, Effect, Lineage, Outcome, StepContext, StepError, Transformer};
 use ocm_repository::{ChartMetadata, Session};
+use ocm_specs::Digest;
 use ocm_specs::access::remote::Remote;
-use ocm_specs::descriptor::{DigestSpec, Element, ElementKind, updated_digest};
+use ocm_specs::descriptor::{
+    DigestSpec, Element, ElementKind, OCI_ARTIFACT_DIGEST, updated_digest,
+};
 use ocm_specs::json::spelling;
 use ocm_specs::media_type::{HELM_CHART_LAYER, HELM_CONFIG, HELM_PROVENANCE_LAYER};
 use ocm_specs::oci::Manifest;
@@ -148,6 +151,10 @@ impl Transformer for ConvertHelmToOci {
         let packaged = packaged
             .await
             .map_err(|error| StepError::at("chartFile", error))?;
+        if let Some(stated) = other_artifact(&spec.resource.0, &packaged) {
+            let made = &packaged.manifest.digest;
+            cx.warn(format!("the resource states an artifact with digest {stated}, the chart makes {made}: it may be another chart, or other tools made that artifact"));
+        }
         let resource = converted(spec.resource.0, &packaged);
         let lineage = Lineage {
             resource: Some(resource.clone()),
@@ -243,6 +250,17 @@ fn retyped(mut blob: Blob, media_type: &str) -> Blob {
 /// Tags have no `+`.
 fn tag(metadata: &ChartMetadata) -> String {
     metadata.version().replace('+', "_")
+}
+
+/// The digest that a resource states for its artifact, where that is not the one made here. It is no error: what other tools
+/// make of the same chart differs.
+fn other_artifact(resource: &Json, packaged: &PackagedChart) -> Option<Digest> {
+    let stated = resource.get("digest").and_then(DigestSpec::from_value)?;
+    let is_artifact = stated.normalisation_algorithm == OCI_ARTIFACT_DIGEST;
+    let digest = stated
+        .digest()
+        .filter(|_| is_artifact && !stated.is_excluded())?;
+    (digest != packaged.manifest.digest).then_some(digest)
 }
 
 /// The resource as the reference describes a converted chart.

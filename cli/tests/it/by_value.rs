@@ -547,6 +547,40 @@ async fn what_is_not_what_is_stated_is_not_taken() {
     }
 }
 
+/// A chart that is stated by the artifact it becomes keeps that digest. That it becomes another one is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn charts_stated_as_artifacts_keep_their_digest() {
+    let Some(servers) = Servers::start().await else {
+        return;
+    };
+    let place = servers.place(&Peer::embedded().await);
+    let items = servers.items(&place).await;
+    let charts = items
+        .iter()
+        .filter(|item| matches!(item.wanted, Wanted::Chart(..)));
+    for item in charts {
+        let copy = async |name: &str, digest: Option<DigestSpec>| {
+            let name = format!("acme.org/{}-{name}", item.name);
+            let resource = element(ElementKind::Resource, "chart", &item.access, digest);
+            publish(&place, &name, vec![resource], Vec::new()).await;
+            let root = format!("{SOURCE}//{name}:1.0.0");
+            let command = ["transfer", "cv", "--copy-resources", &root, "./out"];
+            let ran = place.run(&command).await;
+            let told = ran
+                .ok()
+                .stderr
+                .contains("states an artifact with digest sha256:");
+            let found = document(&place, "./out", &name).await;
+            (found["component"]["resources"][0]["digest"].clone(), told)
+        };
+        let (made, _) = copy("made", None).await;
+        let stated = DigestSpec::from_value(&made).unwrap();
+        assert_eq!(copy("stated", Some(stated)).await, (made.clone(), false));
+        let other = DigestSpec::new(&Digest::sha256(b"another"), true);
+        assert_eq!(copy("other", Some(other)).await, (made, true));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_already_is_decided_on() {
     for target in ["./out", "target.example/deep"] {
