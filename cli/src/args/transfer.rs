@@ -139,7 +139,7 @@ pub(crate) struct Carry {
     /// configuration may have some, too).
     #[arg(long, value_name = "FILE", help_heading = "Where it goes")]
     pub(crate) upload_config: Vec<PathBuf>,
-    /// Where artifacts of a kind go, as v1 spells it: ocm/ociArtifacts[:TYPE[:MEDIATYPE[:PRIORITY]]]=REGISTRY/PATH (repeatable).
+    /// Where artifacts of a kind go, as v1 spells it: `ocm/ociArtifacts[:TYPE[:MEDIATYPE[:PRIORITY]]]=REGISTRY/PATH` (repeatable).
     #[arg(long, value_name = "HANDLER", help_heading = "Where it goes")]
     pub(crate) uploader: Vec<String>,
     /// Store everything beside the descriptors, whatever the configuration says.

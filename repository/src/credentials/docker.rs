@@ -70,7 +70,7 @@ impl DockerConfig {
     /// Reads a document. Programs are found and run by what `helpers` says.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] with the key that is malformed, never with its value.
+    /// [`ocm_content::ErrorKind::Invalid`] with the key that is malformed, never with its value.
     pub fn parse(document: &Value, helpers: Helpers) -> Result<Self> {
         let document: Document = serde_json::from_value(document.clone())
             .map_err(|_| Error::invalid("a Docker configuration: it is not what Docker writes"))?;

@@ -131,7 +131,7 @@ impl Closure {
     /// Some component versions without what they reference.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for descriptors that two readers could understand differently.
+    /// [`ocm_content::ErrorKind::Invalid`] for descriptors that two readers could understand differently.
     pub fn of(versions: Vec<ComponentVersion>) -> Result<Self, Error> {
         let members = versions.into_iter().map(|version| {
             unambiguous::check(&version.descriptor)?;
