@@ -10,6 +10,7 @@ mod by_value;
 mod carry;
 mod carry_trust;
 mod configuration;
+mod corpus;
 mod design;
 mod dry_run;
 mod example;

@@ -16,16 +16,16 @@ const PARAMETERS: usize = 32;
 
 /// One challenge of a `WWW-Authenticate` header (RFC 9110, 11.6.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Challenge {
+pub struct Challenge {
     /// The scheme in lower case.
-    pub(crate) scheme: String,
+    pub scheme: String,
     /// Parameters in order, names in lower case.
-    pub(crate) parameters: Vec<(String, String)>,
+    pub parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
     /// The first parameter of that name that is not empty.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.parameters
             .iter()
             .find(|(found, value)| found == name && !value.is_empty())
@@ -45,7 +45,7 @@ pub(crate) fn challenges_of(headers: &HeaderMap) -> Vec<Challenge> {
 }
 
 /// The challenges in one header value; what follows a malformed place is left out.
-pub(crate) fn challenges(value: &str) -> Vec<Challenge> {
+pub fn challenges(value: &str) -> Vec<Challenge> {
     let mut found: Vec<Challenge> = Vec::new();
     if value.len() > VALUE_LIMIT {
         return found;
@@ -153,7 +153,7 @@ pub(crate) fn next_link(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The target with `rel=next` in one `Link` value.
-pub(crate) fn link_next(value: &str) -> Option<String> {
+pub fn link_next(value: &str) -> Option<String> {
     if value.len() > VALUE_LIMIT {
         return None;
     }
@@ -192,7 +192,7 @@ pub(crate) fn link_next(value: &str) -> Option<String> {
 /// How many bytes an upload session has, from its `Range: 0-<last>` (distribution-spec, "Pushing a blob in chunks").
 ///
 /// `0-0` says one byte, but registries say it of an empty session, too; so it gives `None`.
-pub(crate) fn upload_offset(value: &str) -> Option<u64> {
+pub fn upload_offset(value: &str) -> Option<u64> {
     let value = value.trim();
     let value = value.strip_prefix("bytes=").unwrap_or(value);
     match value.split_once('-')? {
@@ -203,14 +203,17 @@ pub(crate) fn upload_offset(value: &str) -> Option<u64> {
 
 /// A `Content-Range: bytes <first>-<last>/<total>` of a 206 (RFC 9110, 14.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ContentRange {
-    pub(crate) first: u64,
-    pub(crate) last: u64,
-    pub(crate) total: Option<u64>,
+pub struct ContentRange {
+    /// The first byte, from zero.
+    pub first: u64,
+    /// The last byte.
+    pub last: u64,
+    /// The length of the whole, where it is known.
+    pub total: Option<u64>,
 }
 
 /// Reads a `Content-Range`; `None` where it is malformed or contradicts itself.
-pub(crate) fn content_range(value: &str) -> Option<ContentRange> {
+pub fn content_range(value: &str) -> Option<ContentRange> {
     let (range, total) = value
         .trim()
         .strip_prefix("bytes ")?
@@ -230,7 +233,7 @@ pub(crate) fn content_range(value: &str) -> Option<ContentRange> {
 }
 
 /// A decimal number without sign.
-pub(crate) fn number(text: &str) -> Option<u64> {
+pub fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| text.parse().ok())
@@ -251,7 +254,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Seconds since 1970 of a date in the preferred form, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
-pub(crate) fn http_date(value: &str) -> Option<u64> {
+pub fn http_date(value: &str) -> Option<u64> {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];

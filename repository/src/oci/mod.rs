@@ -23,7 +23,7 @@ mod config;
 mod download;
 mod endpoint;
 mod errors;
-mod headers;
+pub mod headers;
 mod relay;
 mod retry;
 mod store;
