@@ -728,50 +728,6 @@ async fn requests_of_a_plugin_go_where_they_are_granted() {
     assert_eq!(log.iter().filter(|asked| asked.path == "/ready").count(), 3);
 }
 
-/// The localization of the shipped example by a plugin in place of the built-in step: the same charts.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_takes_the_place_of_the_built_in_localization() {
-    let expected = {
-        let place = place();
-        std::fs::copy(place.path(SPEC), place.path("spec.yaml")).unwrap();
-        transfer(&place, &[]).await.ok();
-        tree(&place.path("target"))
-    };
-    let place = place();
-    let scrub = component("scrub.wasm");
-    place.put("scrub.wasm", &scrub);
-    let spec = std::fs::read_to_string(Path::new(EXAMPLE).join("transfer-spec.yaml")).unwrap();
-    let start = spec.find("    type: yaml.engine.localization").unwrap();
-    let end = spec.find("  - id: localizedChart").unwrap();
-    let step = r"    type: Scrub/v1alpha1
-    spec:
-      data: ${chartFiles.output.data}
-      files: [/values.yaml]
-      rules:
-        - pattern: 'repository: source\.example/acme/shop'
-          replacement: 'repository: ${imageInRegistry.output.imageReference.parseRef().registry}/${imageInRegistry.output.imageReference.parseRef().repository}'
-";
-    let spec = format!("{}{step}{}", &spec[..start], &spec[end..]);
-    let head = format!(
-        "plugins:\n- {{name: scrub, source: scrub.wasm, digest: '{}'}}\n",
-        Digest::sha256(&scrub)
-    );
-    place.put(
-        "spec.yaml",
-        spec.replace(
-            "\ntransformations:\n",
-            &format!("\n{head}\ntransformations:\n"),
-        ),
-    );
-    transfer(&place, &[]).await.ok();
-    let found = tree(&place.path("target"));
-    let names = |files: &std::collections::BTreeMap<PathBuf, Vec<u8>>| {
-        files.keys().cloned().collect::<Vec<_>>()
-    };
-    assert_eq!(names(&found), names(&expected));
-    assert!(found == expected, "the same files with other content");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_project_is_complete() {
     let place = Place::new();
