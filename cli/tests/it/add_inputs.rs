@@ -808,10 +808,10 @@ async fn files_of_a_git_repository() {
     let place = Place::new();
     let text = format!(
         "  resources:\n\
-         \x20 - {{name: code, type: directoryTree, input: {{type: git, repository: '{url}', commit: {commit}}}}}\n\
+         \x20 - {{name: code, type: directoryTree, input: {{type: git, repository: '{url}', commit: '{commit}'}}}}\n\
          \x20 - {{name: main, type: directoryTree, input: {{type: git, repository: '{url}', ref: refs/heads/main}}}}\n\
          \x20 sources:\n\
-         \x20 - {{name: origin, type: git, access: {{type: git, repository: '{url}', commit: {commit}}}}}\n"
+         \x20 - {{name: origin, type: git, access: {{type: git, repository: '{url}', commit: '{commit}'}}}}\n"
     );
     place.put("c.yaml", component(&text));
     add(&place, &[]).await.ok();
