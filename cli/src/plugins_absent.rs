@@ -1,10 +1,13 @@
 //! What stands for plugins in a program that was built without them.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use ocm_content::Disk;
 use ocm_engine::StepTypes;
 use ocm_repository::Session;
 use ocm_specs::transfer::TransferSpec;
+use ocm_specs::yaml::Source;
 
 use crate::args::PluginArgs;
 use crate::error::CliError;
@@ -15,6 +18,9 @@ fn absent() -> CliError {
         .with_hint("use one with the feature `wasm`")
 }
 
+/// What is never found.
+pub(crate) struct Pin;
+
 /// Refuses any plugin.
 pub(crate) async fn add(
     _types: &mut StepTypes,
@@ -22,10 +28,21 @@ pub(crate) async fn add(
     args: &PluginArgs,
     _session: &Arc<Session>,
     _ui: &Ui,
-) -> Result<(), CliError> {
+) -> Result<Vec<Pin>, CliError> {
     if spec.plugins.is_empty() && args.plugin.is_empty() && args.allow_plugin.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    Err(absent())
+}
+
+/// Refuses to write digests of plugins.
+pub(crate) fn write_pins(
+    _file: &Path,
+    _source: &Source,
+    _pins: &[Pin],
+    _disk: &Disk,
+    _ui: &Ui,
+) -> Result<(), CliError> {
     Err(absent())
 }
 

@@ -16,6 +16,9 @@ pub const CONTENT_TYPE: &str = "File/v1alpha1";
 /// The schema keyword that marks a field as a content port.
 pub const CONTENT_KEYWORD: &str = "x-ocm-content";
 
+/// The schema keyword for the media types that a port takes or gives: a list of texts, perhaps with a `*` at their end.
+pub const MEDIA_TYPES_KEYWORD: &str = "x-ocm-media-types";
+
 /// A content handle as a value that specs and expressions can carry.
 ///
 /// The bytes stay behind: `uri` names a port of a step of this run (`content:STEP/PORT`) or a file (`file:///…`).

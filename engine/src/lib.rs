@@ -3,6 +3,7 @@
 //! Invariant: this crate knows nothing of OCI or OCM storage and has no HTTP stack below it. It never prints, never reads
 //! the environment, and keeps no process-wide state.
 
+mod ask;
 mod content_ref;
 mod context;
 mod error;
@@ -11,13 +12,14 @@ mod graph;
 mod identity;
 pub mod language;
 mod plan;
+mod ports;
 mod run;
 mod schedule;
 mod schema;
 mod step;
 mod step_types;
 
-pub use content_ref::{CONTENT_KEYWORD, CONTENT_TYPE, ContentRef, Lineage};
+pub use content_ref::{CONTENT_KEYWORD, CONTENT_TYPE, ContentRef, Lineage, MEDIA_TYPES_KEYWORD};
 pub use context::{Context, OnError, OpenContent, RunOptions, StepContext};
 pub use error::StepError;
 pub use event::{Event, Observer};

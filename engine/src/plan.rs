@@ -3,7 +3,7 @@
 //! Invariant: planning does no I/O. A plan that exists can be run, printed and compared.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +21,7 @@ use crate::language::{
     self, Assignments, Document, Edit, Expression, Key, Object, Reference, Scope, Segment,
     StepView, Type, TypeRoot, TypeScope, Validator, check_document,
 };
+use crate::ports::Connections;
 use crate::schedule::Edge;
 use crate::step_types::{StepType, StepTypeInfo, StepTypes};
 
@@ -50,8 +51,8 @@ pub(crate) struct PlannedStep {
 /// A step type, ready to check and run steps of it. Made once per plan and type.
 pub(crate) struct Bound {
     pub(crate) step_type: Arc<dyn StepType>,
-    spec_type: Type,
-    output_type: Type,
+    pub(crate) spec_type: Type,
+    pub(crate) output_type: Type,
     spec_validator: Validator,
     output_validator: Validator,
     /// Has a step of this type kept the loop of the run too long with its first poll?
@@ -106,70 +107,13 @@ impl Bound {
 }
 
 impl Plan {
-    /// Binds every step to its type and checks everything that can be known before anything runs.
+    /// Binds every step to its type and checks everything that can be known before anything runs, but for what only the
+    /// step types themselves know ([`StepType::validate`]).
     ///
     /// # Errors
     /// All of them at once, each with its place.
     pub fn new(graph: Graph, types: &StepTypes) -> Result<Self, Diagnostics> {
-        let Graph {
-            spec,
-            steps,
-            index,
-            edges,
-            order,
-            findings,
-        } = graph;
-        let mut planner = Planner {
-            types,
-            index: &index,
-            spec,
-            steps,
-            bound: Vec::new(),
-            findings,
-            suggestions: Cell::new(0),
-        };
-        planner.bind();
-        planner.check();
-        if !planner.findings.iter().any(is_error) {
-            planner.resolve_aliases();
-        }
-        let Planner {
-            spec,
-            steps,
-            bound,
-            findings,
-            ..
-        } = planner;
-        let findings = Diagnostics::new(spec.source.clone(), findings);
-        if findings.has_errors() {
-            return Err(findings);
-        }
-        let readers = readers(&spec, &steps, &index, &bound, &order);
-        let steps =
-            steps
-                .into_iter()
-                .zip(bound)
-                .zip(readers)
-                .filter_map(|((step, bound), readers)| {
-                    Some(PlannedStep {
-                        id: step.id,
-                        bound: bound?,
-                        document: step.document,
-                        readers: Arc::new(readers),
-                    })
-                });
-        let steps = steps.collect();
-        let environment = environment(&spec);
-        Ok(Self {
-            spec,
-            environment,
-            steps,
-            index,
-            edges,
-            order,
-            warnings: findings,
-            identities: OnceLock::new(),
-        })
+        Planner::checked(graph, types).finish()
     }
 
     /// Links and plans in one go, so that the mistakes that either finds are told together.
@@ -178,6 +122,17 @@ impl Plan {
     /// Those of [`Graph::link`] and those of [`Plan::new`].
     pub fn link(spec: TransferSpec, types: &StepTypes) -> Result<Self, Diagnostics> {
         Self::new(Graph::link_what_can_be(spec), types)
+    }
+
+    /// [`Plan::link`] that also asks the step types what they have to say against the inputs of steps, where these are known
+    /// before the run.
+    ///
+    /// # Errors
+    /// Those of [`Plan::link`] together with what the step types say.
+    pub async fn link_and_ask(spec: TransferSpec, types: &StepTypes) -> Result<Self, Diagnostics> {
+        let mut planner = Planner::checked(Graph::link_what_can_be(spec), types);
+        planner.ask().await;
+        planner.finish()
     }
 
     /// The plan as a spec in native form: what a dry run prints, and what gives an equal plan again.
@@ -223,25 +178,11 @@ impl Plan {
 
     /// Says where the field of an error stands in the document, or the nearest one around it.
     pub(crate) fn placed(&self, step: usize, error: StepError) -> StepError {
-        let path = error.field.as_deref().map(yaml::Path::parse);
-        let Some(Ok(path)) = path else {
-            return error;
-        };
-        let (mut node, mut found) = (&self.spec.steps[step].spec, false);
-        for segment in path.segments() {
-            let inner = match (segment, &node.value) {
-                (yaml::Segment::Key(key), Value::Map(map)) => {
-                    map.get(key.as_str()).map(|member| &member.node)
-                }
-                (yaml::Segment::Index(index), Value::List(list)) => list.get(*index),
-                _ => None,
-            };
-            let Some(inner) = inner else {
-                break;
-            };
-            (node, found) = (inner, true);
-        }
-        let place = found.then(|| {
+        let node = error
+            .field
+            .as_deref()
+            .and_then(|field| nearest(&self.spec.steps[step].spec, field));
+        let place = node.map(|node| {
             let source = &self.spec.source;
             let Position { line, column } = source.position(node.span.start);
             format!("{}:{line}:{column}", source.name())
@@ -269,19 +210,43 @@ impl Plan {
     }
 }
 
-fn environment(spec: &TransferSpec) -> Json {
+/// The node at a path below `node`, or the last one on the way to it; `None` where not even the first part is there.
+pub(crate) fn nearest<'n>(node: &'n Node, path: &str) -> Option<&'n Node> {
+    let path = yaml::Path::parse(path).ok()?;
+    let mut found = None;
+    for segment in path.segments() {
+        let inner = match (segment, &found.unwrap_or(node).value) {
+            (yaml::Segment::Key(key), Value::Map(map)) => {
+                map.get(key.as_str()).map(|member| &member.node)
+            }
+            (yaml::Segment::Index(index), Value::List(list)) => list.get(*index),
+            _ => None,
+        };
+        if inner.is_none() {
+            break;
+        }
+        found = inner;
+    }
+    found
+}
+
+pub(crate) fn environment(spec: &TransferSpec) -> Json {
     spec.environment
         .as_ref()
         .map_or_else(|| Json::Object(JsonMap::new()), Node::to_json)
 }
 
-struct Planner<'p> {
+/// A plan in the making.
+pub(crate) struct Planner<'p> {
     types: &'p StepTypes,
-    index: &'p HashMap<Arc<str>, usize>,
-    spec: TransferSpec,
-    steps: Vec<LinkedStep>,
-    bound: Vec<Option<Arc<Bound>>>,
-    findings: Vec<Diagnostic>,
+    pub(crate) spec: TransferSpec,
+    pub(crate) steps: Vec<LinkedStep>,
+    pub(crate) index: HashMap<Arc<str>, usize>,
+    edges: Vec<(usize, usize, Edge)>,
+    order: Vec<usize>,
+    pub(crate) bound: Vec<Option<Arc<Bound>>>,
+    readers: Vec<BTreeMap<String, usize>>,
+    pub(crate) findings: Vec<Diagnostic>,
     /// How many unknown names were compared with all known ones.
     suggestions: Cell<usize>,
 }
@@ -289,7 +254,68 @@ struct Planner<'p> {
 /// Findings after which nobody looks further.
 const FINDINGS: usize = 10_000;
 
-impl Planner<'_> {
+impl<'p> Planner<'p> {
+    fn checked(graph: Graph, types: &'p StepTypes) -> Self {
+        let mut planner = Self {
+            types,
+            spec: graph.spec,
+            steps: graph.steps,
+            index: graph.index,
+            edges: graph.edges,
+            order: graph.order,
+            bound: Vec::new(),
+            readers: Vec::new(),
+            findings: graph.findings,
+            suggestions: Cell::new(0),
+        };
+        planner.bind();
+        planner.check();
+        planner.connect();
+        planner
+    }
+
+    /// Finds who reads which content, and content that does not fit where it is read.
+    fn connect(&mut self) {
+        let connections = Connections::of(
+            &self.spec,
+            &self.steps,
+            &self.index,
+            &self.bound,
+            &self.order,
+        );
+        self.readers = connections.readers;
+        self.findings.extend(connections.findings);
+    }
+
+    fn finish(mut self) -> Result<Plan, Diagnostics> {
+        if !self.findings.iter().any(is_error) {
+            self.resolve_aliases();
+        }
+        let findings = Diagnostics::new(self.spec.source.clone(), self.findings);
+        if findings.has_errors() {
+            return Err(findings);
+        }
+        let parts = self.steps.into_iter().zip(self.bound).zip(self.readers);
+        let steps = parts.filter_map(|((step, bound), readers)| {
+            Some(PlannedStep {
+                id: step.id,
+                bound: bound?,
+                document: step.document,
+                readers: Arc::new(readers),
+            })
+        });
+        Ok(Plan {
+            steps: steps.collect(),
+            environment: environment(&self.spec),
+            spec: self.spec,
+            index: self.index,
+            edges: self.edges,
+            order: self.order,
+            warnings: findings,
+            identities: OnceLock::new(),
+        })
+    }
+
     fn bind(&mut self) {
         let mut by_name: HashMap<&str, Option<Arc<Bound>>> = HashMap::new();
         for (step, linked) in self.spec.steps.iter().zip(&self.steps) {
@@ -330,7 +356,7 @@ impl Planner<'_> {
     fn resolve_aliases(&mut self) {
         let (aliases, source) = (
             Aliases {
-                index: self.index,
+                index: &self.index,
                 bound: &self.bound,
             },
             &self.spec.source,
@@ -486,7 +512,7 @@ impl TypeScope for PlanScope<'_> {
     }
 }
 
-fn is_error(finding: &Diagnostic) -> bool {
+pub(crate) fn is_error(finding: &Diagnostic) -> bool {
     finding.severity == Severity::Error
 }
 
@@ -558,93 +584,5 @@ impl Aliases<'_> {
             }
         }
         found
-    }
-}
-
-/// How many steps read each output port of each step: those whose input port is, or may be, that content. A step that
-/// hands on another step's input is followed.
-fn readers(
-    spec: &TransferSpec,
-    steps: &[LinkedStep],
-    index: &HashMap<Arc<str>, usize>,
-    bound: &[Option<Arc<Bound>>],
-    order: &[usize],
-) -> Vec<BTreeMap<String, usize>> {
-    let mut ports = Ports {
-        steps: index,
-        bound,
-        known: HashMap::new(),
-    };
-    let mut readers: Vec<BTreeMap<String, usize>> = vec![BTreeMap::new(); steps.len()];
-    for at in order.iter().copied() {
-        let (Some(bound), Some(inputs)) = (&bound[at], spec.steps[at].spec.as_map()) else {
-            continue;
-        };
-        for name in inputs.keys() {
-            let Some(template) = steps[at]
-                .document
-                .template_at(&spec.steps[at].spec, &[name])
-            else {
-                continue;
-            };
-            let mut sources = BTreeSet::new();
-            for placed in template.expressions() {
-                ports.sources(&placed.expression, &mut sources);
-            }
-            if sources.is_empty() {
-                continue;
-            }
-            if bound.info().inputs.iter().any(|port| port.name == *name) {
-                for (source, port) in &sources {
-                    *readers[*source].entry((*port).to_owned()).or_default() += 1;
-                }
-            }
-            ports.known.insert((at, name), sources);
-        }
-    }
-    readers
-}
-
-/// Most contents that one field may stand for. Beyond, content is not counted as read by several: a re-openable one is
-/// read twice then, a once one says so.
-const SOURCES: usize = 256;
-
-/// Which contents the fields of the steps so far may stand for.
-struct Ports<'a> {
-    steps: &'a HashMap<Arc<str>, usize>,
-    bound: &'a [Option<Arc<Bound>>],
-    known: HashMap<(usize, &'a str), BTreeSet<(usize, &'a str)>>,
-}
-
-impl<'a> Ports<'a> {
-    /// Adds the output ports that an expression may give.
-    fn sources(&self, expression: &Expression, found: &mut BTreeSet<(usize, &'a str)>) {
-        for reference in expression.references() {
-            let Some(step) = self.steps.get(reference.root).copied() else {
-                continue;
-            };
-            let Some(bound) = &self.bound[step] else {
-                continue;
-            };
-            let mut names = reference
-                .segments
-                .iter()
-                .map_while(|segment| match &segment.key {
-                    Key::Field(name) => Some(&**name),
-                    Key::Index(_) => None,
-                });
-            match (names.next(), names.next(), reference.segments.len()) {
-                (Some("output"), Some(name), 2) => {
-                    let outputs = &bound.info().outputs;
-                    let port = outputs.iter().find(|port| port.name == name);
-                    found.extend(port.map(|port| (step, port.name.as_str())));
-                }
-                (Some("spec"), Some(name), 2) => {
-                    let handed_on = self.known.get(&(step, name)).into_iter().flatten();
-                    found.extend(handed_on.take(SOURCES.saturating_sub(found.len())));
-                }
-                _ => {}
-            }
-        }
     }
 }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
 
-use crate::content_ref::CONTENT_KEYWORD;
+use crate::content_ref::{CONTENT_KEYWORD, MEDIA_TYPES_KEYWORD};
 use crate::context::StepContext;
 use crate::error::StepError;
 use crate::step::{Effect, Outcome, Transformer};
@@ -51,6 +51,8 @@ pub struct Port {
     pub name: String,
     /// Must it be given?
     pub required: bool,
+    /// Media types that it takes or gives, perhaps with a `*` at their end; empty where that is not known beforehand.
+    pub media_types: Vec<String>,
 }
 
 /// A step type behind the table: what built-in types, plugins and test toys have in common.
@@ -64,6 +66,22 @@ pub trait StepType: Send + Sync + 'static {
         cx: StepContext,
         spec: Json,
     ) -> BoxFuture<'static, Result<Outcome<Json>, StepError>>;
+
+    /// Has the type more to say against inputs than its schema?
+    fn validates(&self) -> bool {
+        false
+    }
+
+    /// Says what no schema can against inputs that are known before the run: `spec` is evaluated and has no ports. Asked
+    /// while planning, of types that [`StepType::validates`].
+    ///
+    /// Implementors owe: no effects, the same answer to the same question, and an end of their own.
+    ///
+    /// # Errors
+    /// When the type can't be asked; what it then has to say is left for the run.
+    fn validate(&self, _spec: Json) -> BoxFuture<'static, Result<Vec<StepError>, Error>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 }
 
 /// All step types of a program, by name.
@@ -223,11 +241,18 @@ fn ports(schema: &Json) -> Vec<Port> {
     fields
         .iter()
         .filter(|(_, field)| is_content(field))
-        .map(|(name, _)| Port {
+        .map(|(name, field)| Port {
             name: name.clone(),
             required: required.contains(&name.as_str()),
+            media_types: media_types(field),
         })
         .collect()
+}
+
+fn media_types(field: &Json) -> Vec<String> {
+    let list = field.get(MEDIA_TYPES_KEYWORD).and_then(Json::as_array);
+    let words = list.into_iter().flatten().filter_map(Json::as_str);
+    words.map(str::to_owned).collect()
 }
 
 fn is_content(field: &Json) -> bool {

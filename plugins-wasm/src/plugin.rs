@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use ocm_content::{Blob, Content, Error, ErrorKind, layout_tar};
 use ocm_engine::language::Validator;
 use ocm_engine::{
-    CONTENT_KEYWORD, ContentRef, Effect, Outcome, Port, StepContext, StepError, StepType,
-    StepTypeInfo,
+    CONTENT_KEYWORD, ContentRef, Effect, MEDIA_TYPES_KEYWORD, Outcome, Port, StepContext,
+    StepError, StepType, StepTypeInfo,
 };
 use ocm_specs::Digest;
 use ocm_specs::json::to_sorted;
@@ -122,7 +122,8 @@ impl Plugin {
         let setting = Setting {
             limits: crate::limits::PluginLimits {
                 memory: limits.ask_memory,
-                stall: limits.ask,
+                // The answer has a limit of its own, which is the one to be told of.
+                stall: limits.ask * 2,
                 ..limits.clone()
             },
             granted: Granted::default(),
@@ -237,6 +238,7 @@ struct PluginStep {
     plugin: Arc<Plugin>,
     step: Arc<StepDescription>,
     info: StepTypeInfo,
+    spec: Arc<Validator>,
     output: Arc<Validator>,
 }
 
@@ -248,6 +250,7 @@ impl PluginStep {
                 .map(|port| Port {
                     name: port.name.clone(),
                     required: port.required,
+                    media_types: port.media_types.clone(),
                 })
                 .collect()
         };
@@ -273,13 +276,16 @@ impl PluginStep {
             inputs: ports(&step.inputs),
             outputs: ports(&step.outputs),
         };
-        let output = Validator::new(&step.output_schema)
-            .map_err(|error| Error::internal(format!("step type `{}`: {error}", step.name)))?;
+        let compile = |schema| {
+            let unusable = |error| Error::internal(format!("step type `{}`: {error}", step.name));
+            Validator::new(schema).map(Arc::new).map_err(unusable)
+        };
         Ok(Self {
             plugin: plugin.clone(),
             step: Arc::new(step.clone()),
             info,
-            output: Arc::new(output),
+            spec: compile(&step.spec_schema)?,
+            output: compile(&step.output_schema)?,
         })
     }
 }
@@ -293,7 +299,7 @@ pub(crate) fn with_ports(schema: &Json, ports: &[PortDescription]) -> Json {
     let fields = map.entry("properties").or_insert_with(|| json!({}));
     if let Some(fields) = fields.as_object_mut() {
         for port in ports {
-            fields.insert(port.name.clone(), content_schema(&port.documentation));
+            fields.insert(port.name.clone(), content_schema(port));
         }
     }
     let required = map.entry("required").or_insert_with(|| json!([]));
@@ -309,10 +315,10 @@ pub(crate) fn with_ports(schema: &Json, ports: &[PortDescription]) -> Json {
 }
 
 /// Content as [`ContentRef`] has it, complete in itself.
-fn content_schema(documentation: &str) -> Json {
-    json!({
+fn content_schema(port: &PortDescription) -> Json {
+    let mut schema = json!({
         "type": "object",
-        "description": documentation,
+        "description": port.documentation,
         CONTENT_KEYWORD: true,
         "properties": {
             "type": {"type": "string"},
@@ -324,7 +330,11 @@ fn content_schema(documentation: &str) -> Json {
         },
         "required": ["uri"],
         "additionalProperties": false,
-    })
+    });
+    if !port.media_types.is_empty() {
+        schema[MEDIA_TYPES_KEYWORD] = json!(port.media_types);
+    }
+    schema
 }
 
 /// A step for those who wrote none.
@@ -371,6 +381,20 @@ impl StepType for PluginStep {
                 _ => Err(Error::new(ErrorKind::Cancelled, "the run was cancelled").into()),
             }
         })
+    }
+
+    fn validates(&self) -> bool {
+        true
+    }
+
+    fn validate(&self, spec: Json) -> BoxFuture<'static, Result<Vec<StepError>, Error>> {
+        let (plugin, step) = (self.plugin.clone(), self.step.clone());
+        // The contract promises guests that what they are asked about fits their schema.
+        if let Some(finding) = self.spec.validate_value(&spec).into_iter().next() {
+            let error = StepError::at(finding.path, Error::invalid(finding.message));
+            return Box::pin(std::future::ready(Ok(vec![error])));
+        }
+        Box::pin(async move { plugin.validate(&step.name, &spec).await })
     }
 }
 

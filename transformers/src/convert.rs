@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ocm_content::{ArchiveForm, Artifact, Blob, Content, Error, Part, Referrers, write_archive};
 use ocm_engine::{ContentRef, Effect, Outcome, StepContext, StepError, Transformer};
-use ocm_specs::media_type;
+use ocm_specs::media_type::{self, OCI_LAYOUT_TAR};
 use ocm_specs::oci::Descriptor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -126,6 +126,7 @@ pub struct TarToOciSpec {
 #[serde(rename_all = "camelCase")]
 pub struct DataOutput {
     /// The artifact.
+    #[schemars(extend("x-ocm-media-types" = [OCI_LAYOUT_TAR]))]
     pub data: ContentRef,
 }
 
@@ -318,6 +319,14 @@ pub struct OciToLocalBlobSpec {
     pub form: Form,
 }
 
+/// Outputs of [`OciToLocalBlob`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PackedOutput {
+    /// The archive.
+    pub data: ContentRef,
+}
+
 /// How an artifact lies in an archive.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -359,19 +368,19 @@ impl Transformer for OciToLocalBlob {
 ";
 
     type Spec = OciToLocalBlobSpec;
-    type Output = DataOutput;
+    type Output = PackedOutput;
 
     async fn run(
         &self,
         cx: StepContext,
         spec: OciToLocalBlobSpec,
-    ) -> Result<Outcome<DataOutput>, StepError> {
+    ) -> Result<Outcome<PackedOutput>, StepError> {
         let artifact = artifact(&cx, &spec.data, "data").await?;
         let (form, tag) = (spec.form.into(), artifact.tag().map(str::to_owned));
         let limits = cx.limits();
         let packed = write_archive(&artifact, form, tag.as_deref(), Referrers::All, limits);
         let packed = packed.await?;
-        Ok(Outcome::new(DataOutput {
+        Ok(Outcome::new(PackedOutput {
             data: cx.offer("data", packed).with_lineage(spec.data.lineage),
         }))
     }

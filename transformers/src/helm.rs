@@ -14,7 +14,7 @@ use ocm_specs::descriptor::{
     DigestSpec, Element, ElementKind, OCI_ARTIFACT_DIGEST, updated_digest,
 };
 use ocm_specs::json::spelling;
-use ocm_specs::media_type::{HELM_CHART_LAYER, HELM_CONFIG, HELM_PROVENANCE_LAYER};
+use ocm_specs::media_type::{HELM_CHART_LAYER, HELM_CONFIG, HELM_PROVENANCE_LAYER, OCI_LAYOUT_TAR};
 use ocm_specs::oci::Manifest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,7 @@ pub struct ConvertSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ConvertOutput {
     /// The artifact.
+    #[schemars(extend("x-ocm-media-types" = [OCI_LAYOUT_TAR]))]
     file: ContentRef,
     /// The resource: a `helmChart` with the digest of the artifact, and an OCI access that names no registry yet.
     resource: ResourceField,

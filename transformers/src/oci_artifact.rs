@@ -11,6 +11,7 @@ use ocm_repository::Session;
 use ocm_specs::Digest;
 use ocm_specs::access;
 use ocm_specs::descriptor::{DigestSpec, Element, ElementKind, updated_digest};
+use ocm_specs::media_type::OCI_LAYOUT_TAR;
 use ocm_specs::reference::OciReference;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ use crate::signing::broken::note_change;
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct GetOutput {
     /// The artifact.
+    #[schemars(extend("x-ocm-media-types" = [OCI_LAYOUT_TAR]))]
     file: ContentRef,
     /// The resource as it was given.
     resource: ResourceField,
@@ -351,6 +353,7 @@ pub struct DownloadSpec {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct DownloadOutput {
     /// The artifact.
+    #[schemars(extend("x-ocm-media-types" = [OCI_LAYOUT_TAR]))]
     data: ContentRef,
     /// The resource as it stands in the descriptor.
     resource: ResourceField,

@@ -5,7 +5,7 @@
 
 use ocm_content::{Artifact, Content, Error, RawManifest, Stored};
 use ocm_engine::{ContentRef, Effect, Outcome, StepContext, StepError, Transformer};
-use ocm_specs::media_type::is_index;
+use ocm_specs::media_type::{OCI_LAYOUT_TAR, is_index};
 use ocm_specs::oci::{Descriptor, Manifest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,7 @@ pub struct FilterSpec {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct FilterOutput {
     /// The artifact with these platforms.
+    #[schemars(extend("x-ocm-media-types" = [OCI_LAYOUT_TAR]))]
     file: ContentRef,
     /// The resource as it was given.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -16,6 +16,9 @@ pub(crate) struct PluginArgs {
     /// Allow a plugin what it asks for, or only these of it: `http:HOST`, `clock`, `random`, separated by commas (repeatable).
     #[arg(long, value_name = "NAME[=RIGHTS]")]
     pub(crate) allow_plugin: Vec<String>,
+    /// Write the digests of the spec's plugins that have none into the spec's file, where nothing else changes.
+    #[arg(long)]
+    pub(crate) lock: bool,
     /// Run plugins whose digest nobody pinned.
     #[arg(long)]
     pub(crate) allow_unpinned_plugins: bool,
@@ -50,6 +53,8 @@ pub(crate) enum Plugin {
     Ls(PluginList),
     /// Explain a plugin, or one of its step types.
     Describe(PluginDescribe),
+    /// Write the digests of plugins into the transfer specs that name them without.
+    Lock(PluginLock),
     /// Start a project for a plugin in Rust.
     New(PluginNew),
     /// Publish a plugin as an OCI artifact.
@@ -72,6 +77,20 @@ pub(crate) struct PluginInstall {
     /// Trust this public key or certificate for the signature (repeatable).
     #[arg(long, value_name = "[NAME=]FILE")]
     pub(crate) plugin_key: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ocm plugin lock transfer-spec.yaml")]
+pub(crate) struct PluginLock {
+    /// The specs. Plugins that have a digest keep it.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) specs: Vec<PathBuf>,
+    /// Trust this public key or certificate for the signatures that the specs want (repeatable).
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub(crate) plugin_key: Vec<String>,
+    /// Say what would be written, write nothing; exit code 9 if there is anything.
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! `ocm plugin`: install, list, describe, push, prune.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use ocm_content::{Blob, Error, RawManifest};
@@ -15,9 +16,10 @@ use serde_json::{Value as Json, json};
 
 use crate::args::{
     DescribeFormat, Plugin, PluginDescribe, PluginFormat, PluginInstall, PluginLanguage,
-    PluginList, PluginNew, PluginPrune, PluginPush,
+    PluginList, PluginLock, PluginNew, PluginPrune, PluginPush,
 };
 use crate::commands::session::{self, SessionOptions};
+use crate::commands::transfer;
 use crate::error::{CliError, ExitCode};
 use crate::plugins::{self, Origin, SourceOptions, fetch, target};
 use crate::table::table;
@@ -33,6 +35,7 @@ pub(crate) async fn plugin(args: Plugin, ui: &Ui) -> Result<(), CliError> {
         Plugin::Install(args) => install(args, ui).await,
         Plugin::Ls(args) => list(&args, ui),
         Plugin::Describe(args) => describe(args, ui).await,
+        Plugin::Lock(args) => lock(&args, ui).await,
         Plugin::New(args) => new(&args, ui),
         Plugin::Push(args) => push(args, ui).await,
         Plugin::Prune(args) => prune(&args, ui),
@@ -77,6 +80,37 @@ fn absolute(source: &str, ui: &Ui) -> Result<String, CliError> {
         ),
         _ => source.to_owned(),
     })
+}
+
+async fn lock(args: &PluginLock, ui: &Ui) -> Result<(), CliError> {
+    let session = session::open(ui, SessionOptions::default())?;
+    let mut missing = 0;
+    for path in &args.specs {
+        if path == Path::new("-") {
+            return Err(
+                CliError::usage("standard input can't be written into").with_hint("name a file")
+            );
+        }
+        let source = transfer::read_spec(path, ui)?;
+        let spec = transfer::load(&source, ui)?;
+        let pins = plugins::pins(&spec, &args.plugin_key, &session, ui).await?;
+        if !args.check {
+            plugins::write_pins(path, &source, &pins, session.limits().disk(), ui)?;
+            continue;
+        }
+        for pin in &pins {
+            ui.data(&format!("{}: {}\n", source.name(), pin.line()))?;
+        }
+        missing += pins.len();
+    }
+    match missing {
+        0 => Ok(()),
+        _ => Err(CliError::new(
+            ExitCode::Difference,
+            format!("{missing} plugins have no digest"),
+        )
+        .with_hint("`ocm plugin lock` without --check writes them")),
+    }
 }
 
 fn list(args: &PluginList, ui: &Ui) -> Result<(), CliError> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ocm_content::{Disk, Limits, Referrers};
-use ocm_engine::{Context, Event, OnError, Plan, RunOptions, RunResult, Status, StepTypes};
+use ocm_engine::{Context, Event, OnError, Plan, RunOptions, RunResult, Status};
 use ocm_registry::{Registry, RegistryConfig, Running};
 use ocm_repository::ctf::{Access, Ctf, CtfOptions};
 use ocm_repository::{RunEnd, Session, WrittenArchive};
@@ -44,6 +44,7 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
         let hint = "name a transfer spec: ocm transfer --transfer-spec FILE; or what to carry: ocm transfer cv REFERENCE TARGET";
         return Err(CliError::usage("there is nothing to transfer").with_hint(hint));
     }
+    check_plugins(&options, request.is_some())?;
     if let Some(report) = &options.report {
         check_report(&ui.environment.working_directory.join(report), report)?;
     }
@@ -67,7 +68,7 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
     )?;
     carry::provide(&session, &options, ui)?;
     let mut types = ocm_transformers::step_types();
-    let mut statement = None;
+    let (mut statement, mut pins) = (None, Vec::new());
     let spec = match (&request, &source) {
         (Some(request), _) => {
             let generated = request.generate(&session, &types, ui).await?;
@@ -77,11 +78,23 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
             statement = Some(generated.statement);
             generated.spec
         }
-        (None, Some(source)) => written(source, &mut types, &options, &session, ui).await?,
+        (None, Some(source)) => {
+            let mut spec = load(source, ui)?;
+            let plugins = &options.plugins;
+            pins = plugins::add(&mut types, &mut spec, plugins, &session, ui).await?;
+            let (spec, warnings) = to_native(spec, &types, &session).await?;
+            note_warnings(&warnings, ui);
+            spec
+        }
         (None, None) => return Err(CliError::usage("there is nothing to transfer")),
     };
-    let plan = Plan::link(spec, &types)?;
+    let plan = Plan::link_and_ask(spec, &types).await?;
     note_warnings(plan.warnings(), ui);
+    if let (true, Some(path), Some(source)) =
+        (options.plugins.lock, &options.transfer_spec, &source)
+    {
+        plugins::write_pins(path, source, &pins, session.limits().disk(), ui)?;
+    }
     if options.dry_run {
         return print_plan(&plan, options.output.unwrap_or(PlanFormat::Yaml), ui);
     }
@@ -90,6 +103,26 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
         registry.stop().await;
     }
     result
+}
+
+/// What is said of plugins must have something to be about.
+fn check_plugins(options: &TransferOptions, is_generated: bool) -> Result<(), CliError> {
+    let plugins = &options.plugins;
+    let names_some = !plugins.plugin.is_empty() || !plugins.allow_plugin.is_empty();
+    if is_generated && (names_some || plugins.lock) {
+        let hint =
+            "print it by --dry-run, put steps of plugins in, and run that with --transfer-spec";
+        let message =
+            "plugins are used by transfer specs, and a generated one has no steps of them";
+        return Err(CliError::usage(message).with_hint(hint));
+    }
+    match (&options.transfer_spec, plugins.lock) {
+        (Some(path), true) if path == Path::new("-") => Err(CliError::usage(
+            "--lock can't write into a spec from standard input",
+        )
+        .with_hint("name a file, or pin the plugins beforehand with `ocm plugin lock FILE`")),
+        _ => Ok(()),
+    }
 }
 
 /// A run is not to be made and then left without its report.
@@ -108,7 +141,8 @@ fn check_report(full: &Path, path: &Path) -> Result<(), CliError> {
     }
 }
 
-fn read_spec(path: &Path, ui: &Ui) -> Result<Arc<Source>, CliError> {
+/// Reads the text of a spec.
+pub(crate) fn read_spec(path: &Path, ui: &Ui) -> Result<Arc<Source>, CliError> {
     if path == Path::new("-") {
         let text = read_text("-", path, &mut std::io::stdin().lock())?;
         return Ok(Source::new("-", text));
@@ -214,14 +248,8 @@ async fn serve(
     Ok((serving, aliases))
 }
 
-/// From text to a spec in native form.
-async fn written(
-    source: &Arc<Source>,
-    types: &mut StepTypes,
-    options: &TransferOptions,
-    session: &Arc<Session>,
-    ui: &Ui,
-) -> Result<TransferSpec, CliError> {
+/// From text to a spec, in whatever dialect.
+pub(crate) fn load(source: &Arc<Source>, ui: &Ui) -> Result<TransferSpec, CliError> {
     let node = yaml::load(source, &LoadOptions::default()).map_err(|error| {
         let finding = ocm_specs::diagnostic::Diagnostic::error(error.span, error.message);
         let finding = match error.hint {
@@ -230,10 +258,7 @@ async fn written(
         };
         Diagnostics::new(source.clone(), vec![finding])
     })?;
-    let (mut spec, warnings) = TransferSpec::read(source, &node)?;
-    note_warnings(&warnings, ui);
-    plugins::add(types, &mut spec, &options.plugins, session, ui).await?;
-    let (spec, warnings) = to_native(spec, types, session).await?;
+    let (spec, warnings) = TransferSpec::read(source, &node)?;
     note_warnings(&warnings, ui);
     Ok(spec)
 }

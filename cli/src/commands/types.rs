@@ -140,8 +140,8 @@ pub(crate) struct Row<'s> {
     pub(crate) name: &'s str,
     pub(crate) kind: String,
     pub(crate) required: bool,
-    /// The first line of its description.
-    pub(crate) about: &'s str,
+    /// The first line of its description; for content, its media types.
+    pub(crate) about: String,
 }
 
 /// The fields of a schema.
@@ -157,16 +157,24 @@ pub(crate) fn rows(schema: &Json) -> Vec<Row<'_>> {
     properties
         .into_iter()
         .flatten()
-        .map(|(name, field)| {
-            let about = field.get("description").and_then(Json::as_str);
-            Row {
-                name,
-                kind: kind(field),
-                required: required.contains(&name.as_str()),
-                about: about.unwrap_or_default().lines().next().unwrap_or_default(),
-            }
+        .map(|(name, field)| Row {
+            name,
+            kind: kind(field),
+            required: required.contains(&name.as_str()),
+            about: about(field),
         })
         .collect()
+}
+
+fn about(field: &Json) -> String {
+    let text = field.get("description").and_then(Json::as_str);
+    let line = text.unwrap_or_default().lines().next().unwrap_or_default();
+    let types = field.get(ocm_engine::MEDIA_TYPES_KEYWORD);
+    let types = types.and_then(Json::as_array).into_iter().flatten();
+    match types.filter_map(Json::as_str).collect::<Vec<_>>() {
+        types if types.is_empty() => line.to_owned(),
+        types => format!("{line} ({})", types.join(", ")),
+    }
 }
 
 fn fields(out: &mut String, title: &str, schema: &Json) {

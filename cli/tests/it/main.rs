@@ -28,6 +28,7 @@ mod look;
 mod output;
 mod place;
 #[cfg(feature = "wasm")]
+mod plugin_supply;
 mod plugins;
 mod scenario;
 mod schemas;

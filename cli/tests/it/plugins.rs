@@ -10,17 +10,17 @@ use serde_json::json;
 use crate::place::{Peer, Place, Ran, tree};
 use crate::signing::{has_openssl, put, with_keys};
 
-const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/localize");
+pub(crate) const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/localize");
 const SPEC: &str = "examples/localize/transfer-spec.yaml";
 
 /// The bytes of a committed component.
-fn component(name: &str) -> Vec<u8> {
+pub(crate) fn component(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins-wasm/examples/prebuilt");
     std::fs::read(folder.join(name)).unwrap()
 }
 
 /// A folder with the shipped example and the plugin `basics`.
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new();
     for (name, bytes) in tree(Path::new(EXAMPLE)) {
         let path = place.path("examples/localize").join(name);
@@ -32,18 +32,18 @@ fn place() -> Place {
 }
 
 /// Compiled plugins are kept from test to test: to compile is slow without optimization.
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache")
 }
 
-async fn run(place: &Place, arguments: &[&str]) -> Ran {
+pub(crate) async fn run(place: &Place, arguments: &[&str]) -> Ran {
     let cache = cache();
     place
         .run_with(&[("XDG_CACHE_HOME", cache.to_str().unwrap())], arguments)
         .await
 }
 
-async fn transfer(place: &Place, more: &[&str]) -> Ran {
+pub(crate) async fn transfer(place: &Place, more: &[&str]) -> Ran {
     let command = [
         "transfer",
         "--transfer-spec",
@@ -57,7 +57,7 @@ async fn transfer(place: &Place, more: &[&str]) -> Ran {
 }
 
 /// The example with a step of a plugin between unpacking and localizing.
-fn with_plugin(place: &Place, head: &str, step: &str) {
+pub(crate) fn with_plugin(place: &Place, head: &str, step: &str) {
     let spec = std::fs::read_to_string(Path::new(EXAMPLE).join("transfer-spec.yaml")).unwrap();
     let spec = spec.replace(
         "data: ${chartFiles.output.data}",
@@ -74,10 +74,10 @@ fn with_plugin(place: &Place, head: &str, step: &str) {
     place.put("spec.yaml", spec);
 }
 
-const PASS: &str =
+pub(crate) const PASS: &str =
     "  - id: pass\n    type: Identity/v1alpha1\n    spec:\n      data: ${chartFiles.output.data}\n";
 
-fn pinned(bytes: &[u8]) -> String {
+pub(crate) fn pinned(bytes: &[u8]) -> String {
     format!(
         "plugins:\n- name: basics\n  source: file:./basics.wasm\n  digest: {}\n",
         Digest::sha256(bytes)
@@ -273,10 +273,25 @@ async fn an_error_of_a_plugin_has_a_place_in_the_spec() {
         spec.replace("${pass.output.data}", "${pass.output.head}"),
     );
     let line = 1 + spec.lines().position(|line| line == "      at: 0").unwrap();
-    let ran = transfer(&place, &[]).await.code(3);
     let expected = format!(
         "spec.yaml:{line}:11: step `pass`: spec.at: the first part would be empty\n  hint: write 1 or more"
     );
+    for more in [&["--dry-run"][..], &[]] {
+        let ran = transfer(&place, more).await.code(3);
+        assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+        assert!(!place.path("target/example/archive").exists());
+    }
+    // What is known only when it runs is told with its place, too.
+    let spec = std::fs::read_to_string(place.path("spec.yaml")).unwrap();
+    place.put(
+        "spec.yaml",
+        spec.replace(
+            "      at: 0\n",
+            "      at: ${size(chartFiles.output.data.uri) - size(chartFiles.output.data.uri)}\n",
+        ),
+    );
+    transfer(&place, &["--dry-run"]).await.ok();
+    let ran = transfer(&place, &[]).await.code(3);
     assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
 }
 

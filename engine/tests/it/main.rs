@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 
+mod ask;
 mod cases;
 mod check;
 mod identity;

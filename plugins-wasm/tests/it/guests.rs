@@ -110,10 +110,20 @@ pub(crate) fn limits() -> Arc<Limits> {
 }
 
 pub(crate) fn plan(types: &StepTypes, steps: &str) -> Result<Plan, String> {
+    Plan::link(spec(steps)?, types).map_err(|error| error.to_string())
+}
+
+/// A plan of which the step types were asked, too.
+pub(crate) async fn asked(types: &StepTypes, steps: &str) -> Result<Plan, String> {
+    let plan = Plan::link_and_ask(spec(steps)?, types).await;
+    plan.map_err(|error| error.to_string())
+}
+
+fn spec(steps: &str) -> Result<TransferSpec, String> {
     let source = Text::new("spec.yaml", format!("transformations:\n{steps}"));
     let node = load(&source, &LoadOptions::default()).expect("the test's YAML");
     let (spec, _) = TransferSpec::read(&source, &node).map_err(|error| error.to_string())?;
-    Plan::link(spec, types).map_err(|error| error.to_string())
+    Ok(spec)
 }
 
 /// What a run came to, with its warnings and its use of budgets.

@@ -3,7 +3,7 @@
 use ocm_plugins_wasm::Allowed;
 use serde_json::json;
 
-use crate::guests::{host, host_with, plan, plugin, prebuilt, quick, run, types, vector};
+use crate::guests::{asked, host, host_with, plan, plugin, prebuilt, quick, run, types, vector};
 
 const ROT13: &str = "Uryyb, Jbeyq\n";
 
@@ -293,4 +293,51 @@ async fn a_slow_reader_and_a_slow_source_are_no_stall() {
         }
     }
     assert_eq!(bytes, 2 << 20);
+}
+
+/// What a plugin says against inputs that are known is told before anything runs, with all else that is wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inputs_are_judged_while_planning() {
+    let host = host();
+    let basics = plugin(&host, prebuilt("basics.wasm"))
+        .await
+        .expect("a plugin");
+    let hostile = plugin(&host, prebuilt("hostile.wasm"))
+        .await
+        .expect("its description is well");
+    let types = types(&[&basics, &hostile]);
+    for (steps, expected) in [
+        (
+            "- {id: split1, type: Split/v1alpha1, spec: {data: '${give1.output.data}', at: 0}}",
+            "spec.yaml:3:79: step `split1`: spec.at: the first part would be empty\n  hint: write 1 or more",
+        ),
+        (
+            "- {id: split1, type: Split/v1alpha1, spec: {data: '${give1.output.data}', at: '${environment.none}'}}\n- {id: split2, type: Split/v1alpha1, spec: {data: '${give1.output.dta}', at: 0}}",
+            "spec.yaml:3:94: step `split1`: spec.at: `environment` has no field `none`\nspec.yaml:4:67: step `split2`: spec.data: `give1.output` has no field `dta`\n  hint: did you mean `data`?\nspec.yaml:4:78: step `split2`: spec.at: the first part would be empty",
+        ),
+        (
+            "- {id: split1, type: Split/v1alpha1, spec: {data: '${give1.output.data}', at: '${give1.spec.times - 1}'}}",
+            "",
+        ),
+        (
+            "- {id: bad1, type: HostileFirst/v1, spec: {}}",
+            "spec.yaml:3:20: step `bad1`: plugin `hostile-plugin` took longer than 2 s to answer\n  hint: this is a fault of the plugin, not of ocm: tell its author",
+        ),
+        (
+            "- {id: other1, type: OtherType/v1, spec: {data: '${give1.output.data}'}}\n- {id: split1, type: Split/v1alpha1, spec: {data: '${other1.output.data}', at: 1}}\n- {id: other2, type: OtherType/v1, spec: {data: '${other1.output.data}'}}",
+            "",
+        ),
+    ] {
+        let got = asked(
+            &types,
+            &format!("- {{id: give1, type: Give/v1, spec: {{}}}}\n{steps}"),
+        )
+        .await;
+        let got = got.err().unwrap_or_default();
+        assert!(
+            got.starts_with(expected) && got.is_empty() == expected.is_empty(),
+            "{steps}: {got}"
+        );
+    }
+    assert_eq!((host.usage().instances(), host.usage().memory()), (0, 0));
 }
