@@ -55,7 +55,7 @@ pub(crate) enum Plugin {
     Describe(PluginDescribe),
     /// Write the digests of plugins into the transfer specs that name them without.
     Lock(PluginLock),
-    /// Start a project for a plugin in Rust.
+    /// Start a project for a plugin.
     New(PluginNew),
     /// Publish a plugin as an OCI artifact.
     Push(PluginPush),
@@ -128,7 +128,9 @@ pub(crate) enum DescribeFormat {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ocm plugin new acme-scrub")]
+#[command(
+    after_help = "Examples:\n  ocm plugin new acme-scrub\n  ocm plugin new acme-words --lang python"
+)]
 pub(crate) struct PluginNew {
     /// Name of the plugin: lower-case letters, digits and `-`.
     pub(crate) name: String,
@@ -142,7 +144,10 @@ pub(crate) struct PluginNew {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PluginLanguage {
+    /// Built by cargo for `wasm32-wasip2`.
     Rust,
+    /// Built by `componentize-py`.
+    Python,
 }
 
 #[derive(Debug, Args)]

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use ocm_content::{Blob, Error, RawManifest};
 use ocm_engine::StepTypeInfo;
-use ocm_plugins_wasm::{
-    Description, Inspected, StepDescription, is_plugin_name, summary, template,
-};
+use ocm_plugins_wasm::template::{self, Language};
+use ocm_plugins_wasm::{Description, Inspected, StepDescription, is_plugin_name, summary};
 use ocm_specs::Digest;
 use ocm_specs::oci::{Descriptor, Manifest};
 use ocm_specs::yaml;
@@ -319,9 +318,11 @@ fn new(args: &PluginNew, ui: &Ui) -> Result<(), CliError> {
         .clone()
         .unwrap_or_else(|| args.name.clone().into());
     let full = ui.environment.working_directory.join(&folder);
-    let files = match args.lang {
-        PluginLanguage::Rust => template::rust_project(&args.name),
+    let language = match args.lang {
+        PluginLanguage::Rust => Language::Rust,
+        PluginLanguage::Python => Language::Python,
     };
+    let files = template::project(language, &args.name);
     let made = std::fs::create_dir(&full);
     made.map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {

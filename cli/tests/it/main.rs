@@ -18,6 +18,8 @@ mod fan_out;
 mod forgeries;
 mod forms;
 mod graphs;
+#[cfg(feature = "wasm")]
+mod guide;
 mod help;
 mod hostile;
 mod invariants;

@@ -743,26 +743,107 @@ async fn requests_of_a_plugin_go_where_they_are_granted() {
     assert_eq!(log.iter().filter(|asked| asked.path == "/ready").count(), 3);
 }
 
+/// What a new project in each language has; those in Rust are built and run by the guide's test.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_project_is_complete() {
     let place = Place::new();
+    for (language, expected) in [
+        (
+            "rust",
+            &[
+                ("Cargo.toml", "name = \"acme-scrub\""),
+                ("Cargo.lock", "name = \"acme-scrub\""),
+                ("src/lib.rs", "struct AcmeScrub;"),
+                ("README.md", "acme_scrub.wasm"),
+                ("ocm-plugin/src/lib.rs", "pub trait Transformer"),
+            ][..],
+        ),
+        (
+            "python",
+            &[
+                ("plugin.py", "class AcmeScrub(Transformer)"),
+                ("test_plugin.py", "from plugin import AcmeScrub"),
+                ("ocm_plugin.py", "class Transformer:"),
+                ("build.sh", "-o acme_scrub.wasm"),
+                ("README.md", "acme_scrub.wasm"),
+            ],
+        ),
+    ] {
+        let arguments = [
+            "plugin",
+            "new",
+            "acme-scrub",
+            "--folder",
+            language,
+            "--lang",
+            language,
+        ];
+        let ran = place.run(&arguments).await.ok();
+        assert_eq!(ran.stdout, format!("{language}\n"));
+        let files = tree(&place.path(language));
+        let contract = ("wit/transformer.wit", "package ocm:transformer@0.1.0;");
+        for (path, expected) in expected.iter().chain([&contract]) {
+            let text = String::from_utf8(files[Path::new(path)].clone()).unwrap();
+            assert!(text.contains(expected), "{language}: {path}");
+        }
+    }
     let ran = place.run(&["plugin", "new", "acme-scrub"]).await.ok();
     assert_eq!(ran.stdout, "acme-scrub\n");
-    let files = tree(&place.path("acme-scrub"));
-    for (path, expected) in [
-        ("Cargo.toml", "name = \"acme-scrub\""),
-        ("src/lib.rs", "struct AcmeScrub;"),
-        ("README.md", "acme_scrub.wasm"),
-        ("wit/transformer.wit", "package ocm:transformer@0.1.0;"),
-        ("ocm-plugin/src/lib.rs", "pub trait Transformer"),
-    ] {
-        let text = String::from_utf8(files[Path::new(path)].clone()).unwrap();
-        assert!(text.contains(expected), "{path}");
-    }
+    assert_eq!(tree(&place.path("acme-scrub")), tree(&place.path("rust")));
     place.run(&["plugin", "new", "acme-scrub"]).await.code(8);
     place.run(&["plugin", "new", "Acme Scrub"]).await.code(2);
     place
         .run(&["plugin", "new", "a", "--folder", "none/a"])
         .await
         .code(4);
+}
+
+/// Runs a program there, and fails with what it says.
+fn built(program: &str, arguments: &[&str], folder: &Path) {
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).current_dir(folder);
+    let done = command
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let told = [done.stdout, done.stderr].concat();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&told));
+}
+
+/// The commands of the README of a new project in Python. What was built of the same files before is taken again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_project_in_python_is_tested_built_and_described() {
+    if std::process::Command::new("componentize-py")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        ocm_testdata::peers::skip("componentize-py is not installed (pip install componentize-py)");
+        return;
+    }
+    let place = Place::new();
+    let new = ["plugin", "new", "acme-words", "--lang", "python"];
+    place.run(&new).await.ok();
+    let project = place.path("acme-words");
+    let sources: Vec<u8> = tree(&project).into_values().flatten().collect();
+    let state = Digest::sha256(&sources).short().replace(':', "-");
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("acme-words-{state}.wasm"));
+    built("python3", &["-m", "unittest"], &project);
+    if !kept.exists() {
+        built("sh", &["build.sh"], &project);
+        std::fs::copy(project.join("acme_words.wasm"), &kept).unwrap();
+    }
+    let component = kept.to_str().unwrap();
+    let described = run(&place, &["plugin", "describe", component])
+        .await
+        .ok()
+        .stdout;
+    for expected in [
+        "acme-words 0.1.0\n",
+        "asks for no rights",
+        "AcmeWords/v1alpha1\n  Replaces a word by another.",
+        "word*  string   The word that is replaced.",
+    ] {
+        assert!(described.contains(expected), "{expected}: {described}");
+    }
 }
