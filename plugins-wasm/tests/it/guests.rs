@@ -38,17 +38,18 @@ pub(crate) fn vector(name: &str) -> Option<Bytes> {
     match std::fs::read(folder.join("wasm").join(name)) {
         Ok(bytes) => Some(bytes.into()),
         Err(error) => {
-            assert!(
-                std::env::var_os("OCM_REQUIRE_PEERS").is_none(),
-                "the vector wasm/{name} is required: {error}"
-            );
-            #[expect(clippy::print_stderr, reason = "a skipped test says why")]
-            {
-                eprintln!("skipped: no vector wasm/{name} ({error})");
-            }
+            skip(&format!("no vector wasm/{name} ({error})"));
             None
         }
     }
+}
+
+/// Tells why a test is skipped; where `OCM_REQUIRE_PEERS` is `1`, nothing may be.
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+pub(crate) fn skip(reason: &str) {
+    let required = std::env::var("OCM_REQUIRE_PEERS").is_ok_and(|value| value == "1");
+    assert!(!required, "required: {reason}");
+    eprintln!("skipped: {reason}");
 }
 
 /// A host with limits that tests can wait for. Compiled code of the committed components is kept from run to run: to
@@ -71,6 +72,13 @@ pub(crate) fn host_with(change: impl FnOnce(&mut HostConfig)) -> Arc<Host> {
     config.limits.ask = std::time::Duration::from_secs(2);
     change(&mut config);
     Host::new(config)
+}
+
+/// One that waits for guests that start slowly, as those with an interpreter do on a busy machine.
+pub(crate) fn patient() -> Arc<Host> {
+    host_with(|config| {
+        config.limits = PluginLimits::default();
+    })
 }
 
 pub(crate) fn quick(limits: &mut PluginLimits, millis: u64) {

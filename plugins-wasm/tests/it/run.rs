@@ -3,17 +3,18 @@
 use ocm_plugins_wasm::Allowed;
 use serde_json::json;
 
-use crate::guests::{asked, host, host_with, plan, plugin, prebuilt, quick, run, types, vector};
+use crate::guests::{
+    asked, host, host_with, patient, plan, plugin, prebuilt, quick, run, types, vector,
+};
+use crate::languages::basics;
 
 const ROT13: &str = "Uryyb, Jbeyq\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_of_handing_on_gives_the_right_bytes() {
-    let host = host();
-    let basics = plugin(&host, prebuilt("basics.wasm"))
-        .await
-        .expect("a plugin");
-    let ran = run(
+    let host = patient();
+    for basics in basics(&host).await {
+        let ran = run(
         &types(&[&basics]),
         r#"
 - {id: give1, type: Give/v1, spec: {times: 100000, chunk: 10007, stated: true}}
@@ -31,24 +32,25 @@ async fn every_way_of_handing_on_gives_the_right_bytes() {
 "#,
     )
     .await;
-    assert_eq!(ran.failures(), [] as [&str; 0]);
-    let piece = "Hello, World\n".repeat(1 << 16);
-    let all = piece.repeat(2);
-    assert_eq!(ran.output("count1")["bytes"], json!(all.len()));
-    assert_eq!(ran.output("count1")["lines"], json!(2 << 16));
-    let digest = ocm_specs::Digest::sha256(all.as_bytes()).to_string();
-    assert_eq!(ran.output("take1")["digest"], json!(digest));
-    assert_eq!(ran.output("take1")["mediaType"], json!("text/plain"));
-    assert!(
-        ran.output("take2")["head"]
-            .as_str()
-            .expect("a text")
-            .starts_with(ROT13)
-    );
-    assert_eq!(ran.output("take3")["bytes"], json!(2 << 16));
-    assert_eq!(ran.output("take4")["bytes"], json!(all.len() - (2 << 16)));
-    drop(ran);
-    assert_eq!((host.usage().instances(), host.usage().memory()), (0, 0));
+        assert_eq!(ran.failures(), [] as [&str; 0]);
+        let piece = "Hello, World\n".repeat(1 << 16);
+        let all = piece.repeat(2);
+        assert_eq!(ran.output("count1")["bytes"], json!(all.len()));
+        assert_eq!(ran.output("count1")["lines"], json!(2 << 16));
+        let digest = ocm_specs::Digest::sha256(all.as_bytes()).to_string();
+        assert_eq!(ran.output("take1")["digest"], json!(digest));
+        assert_eq!(ran.output("take1")["mediaType"], json!("text/plain"));
+        assert!(
+            ran.output("take2")["head"]
+                .as_str()
+                .expect("a text")
+                .starts_with(ROT13)
+        );
+        assert_eq!(ran.output("take3")["bytes"], json!(2 << 16));
+        assert_eq!(ran.output("take4")["bytes"], json!(all.len() - (2 << 16)));
+        drop(ran);
+        assert_eq!((host.usage().instances(), host.usage().memory()), (0, 0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,13 +81,11 @@ async fn one_reader_costs_no_temporary_bytes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outputs_are_read_again_and_from_the_middle() {
-    let host = host();
-    let basics = plugin(&host, prebuilt("basics.wasm"))
-        .await
-        .expect("a plugin");
-    let ran = run(
-        &types(&[&basics]),
-        r#"
+    let host = patient();
+    for basics in basics(&host).await {
+        let ran = run(
+            &types(&[&basics]),
+            r#"
 - {id: give1, type: Give/v1, spec: {times: 300000}}
 - {id: rot1, type: Rot13/v1alpha1, spec: {data: "${give1.output.data}"}}
 - {id: take1, type: Take/v1, spec: {data: "${rot1.output.data}", times: 2}}
@@ -99,97 +99,95 @@ async fn outputs_are_read_again_and_from_the_middle() {
 - {id: rot4, type: Rot13/v1alpha1, spec: {data: "${give4.output.data}"}}
 - {id: take4, type: Take/v1, spec: {data: "${rot4.output.data}", leavesAt: 5000}}
 "#,
-    )
-    .await;
-    assert_eq!(
-        ran.failures(),
-        ["take3: consumed: the output `data` of step `rot3` can be read only once"]
-    );
-    assert!(
-        ran.output("take2")["head"]
-            .as_str()
-            .expect("a text")
-            .starts_with("Jbeyq")
-    );
-    assert!(ran.output("take4")["bytes"].as_u64().expect("a number") >= 5000);
-    drop(ran);
-    // Whoever left took the guest with him.
-    for _ in 0..100 {
-        if host.usage().instances() == 0 {
-            break;
+        )
+        .await;
+        assert_eq!(
+            ran.failures(),
+            ["take3: consumed: the output `data` of step `rot3` can be read only once"]
+        );
+        assert!(
+            ran.output("take2")["head"]
+                .as_str()
+                .expect("a text")
+                .starts_with("Jbeyq")
+        );
+        assert!(ran.output("take4")["bytes"].as_u64().expect("a number") >= 5000);
+        drop(ran);
+        // Whoever left took the guest with him.
+        for _ in 0..100 {
+            if host.usage().instances() == 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        assert_eq!(host.usage().instances(), 0);
     }
-    assert_eq!(host.usage().instances(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_breaks_is_its_own_fault() {
-    let host = host();
-    let basics = plugin(&host, prebuilt("basics.wasm"))
-        .await
-        .expect("a plugin");
-    for (kind, spec) in [
-        ("Rot13", ""),
-        ("Identity", ", way: splice"),
-        ("Identity", ""),
-    ] {
-        let ran = run(
-            &types(&[&basics]),
-            &format!(
-                r#"
+    let host = patient();
+    for basics in basics(&host).await {
+        for (kind, spec) in [
+            ("Rot13", ""),
+            ("Identity", ", way: splice"),
+            ("Identity", ""),
+        ] {
+            let ran = run(
+                &types(&[&basics]),
+                &format!(
+                    r#"
 - {{id: give1, type: Give/v1, spec: {{times: 100000, breaksAt: 700000}}}}
 - {{id: step1, type: {kind}/v1alpha1, spec: {{data: "${{give1.output.data}}"{spec}}}}}
 - {{id: take1, type: Take/v1, spec: {{data: "${{step1.output.data}}"}}}}
 "#
-            ),
-        )
-        .await;
-        let failures = ran.failures();
-        let [failure] = failures.as_slice() else {
-            panic!("{kind}{spec}: {failures:?}")
-        };
-        assert!(
-            failure.starts_with("take1: unavailable: after "),
-            "{kind}{spec}: {failure}"
-        );
-        assert!(
-            failure.ends_with("the source broke"),
-            "{kind}{spec}: {failure}"
-        );
-        let error = &ran.result.failures[0].1.error;
-        assert_eq!(error.origin(), Some("give1"), "{kind}{spec}");
+                ),
+            )
+            .await;
+            let failures = ran.failures();
+            let [failure] = failures.as_slice() else {
+                panic!("{kind}{spec}: {failures:?}")
+            };
+            assert!(
+                failure.starts_with("take1: unavailable: after "),
+                "{kind}{spec}: {failure}"
+            );
+            assert!(
+                failure.ends_with("the source broke"),
+                "{kind}{spec}: {failure}"
+            );
+            let error = &ran.result.failures[0].1.error;
+            assert_eq!(error.origin(), Some("give1"), "{kind}{spec}");
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mistakes_are_found_where_they_are() {
-    let host = host();
-    let basics = plugin(&host, prebuilt("basics.wasm"))
-        .await
-        .expect("a plugin");
-    let types = types(&[&basics]);
-    let refused = |steps: &str, expected: &str| {
-        let got = plan(&types, steps).err().unwrap_or_default();
-        assert!(got.contains(expected), "{got}");
-    };
-    refused(
-        "- {id: split1, type: Split/v1alpha1, spec: {at: many, data: '${give1.output.data}'}}\n- {id: give1, type: Give/v1, spec: {}}",
-        "spec.yaml:2:49: step `split1`: spec.at: expected integer, found string",
-    );
-    refused(
-        "- {id: split1, type: Split/v1alpha1, spec: {at: 1, data: '${split2.output.bytes}'}}\n- {id: split2, type: Split/v1alpha1, spec: {at: 1}}",
-        "bytes",
-    );
-    refused(
-        "- {id: split1, type: Split/v1alpha1, spec: {at: 1}}",
-        "data",
-    );
-    refused(
-        "- {id: split1, type: Splti/v1alpha1, spec: {at: 1}}",
-        "did you mean `Split/v1alpha1`?",
-    );
-    let ran = run(
+    let host = patient();
+    for basics in basics(&host).await {
+        let types = types(&[&basics]);
+        let refused = |steps: &str, expected: &str| {
+            let got = plan(&types, steps).err().unwrap_or_default();
+            assert!(got.contains(expected), "{got}");
+        };
+        refused(
+            "- {id: split1, type: Split/v1alpha1, spec: {at: many, data: '${give1.output.data}'}}\n- {id: give1, type: Give/v1, spec: {}}",
+            "spec.yaml:2:49: step `split1`: spec.at: expected integer, found string",
+        );
+        refused(
+            "- {id: split1, type: Split/v1alpha1, spec: {at: 1, data: '${split2.output.bytes}'}}\n- {id: split2, type: Split/v1alpha1, spec: {at: 1}}",
+            "bytes",
+        );
+        refused(
+            "- {id: split1, type: Split/v1alpha1, spec: {at: 1}}",
+            "data",
+        );
+        refused(
+            "- {id: split1, type: Splti/v1alpha1, spec: {at: 1}}",
+            "did you mean `Split/v1alpha1`?",
+        );
+        let ran = run(
         &types,
         r#"
 - {id: give1, type: Give/v1, spec: {}}
@@ -200,17 +198,18 @@ async fn mistakes_are_found_where_they_are() {
 "#,
     )
     .await;
-    let mut failures = ran.failures();
-    failures.sort();
-    assert_eq!(
-        failures,
-        [
-            "split1: invalid: spec.at: the first part would be empty",
-            "take2: invalid: after 0 bytes: there are only 13 bytes (port `data`, byte 13)",
-        ]
-    );
-    let mut failures = ran.result.failures.iter();
-    assert!(failures.any(|(_, error)| error.error.hint() == Some("write 1 or more")));
+        let mut failures = ran.failures();
+        failures.sort();
+        assert_eq!(
+            failures,
+            [
+                "split1: invalid: spec.at: the first part would be empty",
+                "take2: invalid: after 0 bytes: there are only 13 bytes (port `data`, byte 13)",
+            ]
+        );
+        let mut failures = ran.result.failures.iter();
+        assert!(failures.any(|(_, error)| error.error.hint() == Some("write 1 or more")));
+    }
 }
 
 /// A guest that was built against the first version of the contract, in another place and with another kit, goes on
