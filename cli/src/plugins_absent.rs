@@ -21,6 +21,19 @@ fn absent() -> CliError {
 /// What is never found.
 pub(crate) struct Pin;
 
+/// What comes of no plugins.
+#[derive(Default)]
+pub(crate) struct Added {
+    pub(crate) pins: Vec<Pin>,
+}
+
+impl Added {
+    /// Nothing is said of them.
+    pub(crate) fn summary(&self) -> Option<String> {
+        None
+    }
+}
+
 /// Refuses any plugin.
 pub(crate) async fn add(
     _types: &mut StepTypes,
@@ -28,9 +41,9 @@ pub(crate) async fn add(
     args: &PluginArgs,
     _session: &Arc<Session>,
     _ui: &Ui,
-) -> Result<Vec<Pin>, CliError> {
+) -> Result<Added, CliError> {
     if spec.plugins.is_empty() && args.plugin.is_empty() && args.allow_plugin.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Added::default());
     }
     Err(absent())
 }

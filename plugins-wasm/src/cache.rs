@@ -9,13 +9,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use ocm_content::{Error, ErrorKind};
+use ocm_content::Error;
 use ocm_specs::Digest;
 use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::description::Description;
+use crate::folder::Folder;
 
 /// Version of the notes; others are as if they were not there.
 const FORMAT: u32 = 1;
@@ -25,7 +26,7 @@ const NOTES_LIMIT: u64 = 32 << 20;
 /// The folder.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    folder: PathBuf,
+    folder: Folder,
 }
 
 /// What is noted about a component, beside it.
@@ -62,53 +63,23 @@ impl Cache {
     /// Uses that folder; makes it when something is written.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
-            folder: folder.into(),
+            folder: Folder::new(folder),
         }
     }
 
     /// The folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     fn file(&self, digest: &Digest, end: &str) -> PathBuf {
         self.folder
+            .path()
             .join(format!("{}-{}{end}", digest.algorithm(), digest.hex()))
     }
 
-    /// Is the folder ours alone? Whoever else can write to it could make us run code.
-    fn check_folder(&self) -> Result<(), Error> {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-            let metadata = fs::symlink_metadata(&self.folder)
-                .map_err(|error| Error::io(format!("look at {}", self.folder.display()), &error))?;
-            let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
-            if !metadata.is_dir() || !is_ours || metadata.mode() & 0o022 != 0 {
-                let message = format!(
-                    "the folder {} for precompiled plugins can be written by others",
-                    self.folder.display()
-                );
-                return Err(Error::new(ErrorKind::Denied, message)
-                    .with_hint("remove it, or make it a folder of yours with mode 0700"));
-            }
-        }
-        Ok(())
-    }
-
-    fn make_folder(&self) -> Result<(), Error> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(&self.folder)
-            .map_err(|error| Error::io(format!("create {}", self.folder.display()), &error))?;
-        self.check_folder()
-    }
-
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        self.make_folder()?;
+        self.folder.make()?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let staged = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
         let written = (|| {
@@ -136,7 +107,7 @@ impl Cache {
 
     /// What is known of that component.
     pub(crate) fn known(&self, digest: &Digest) -> Option<Known> {
-        self.check_folder().ok()?;
+        self.folder.check().ok()?;
         let notes = self.notes(digest)?;
         Some(Known {
             description: notes.description,
@@ -176,7 +147,7 @@ impl Cache {
 
     /// The precompiled component, if there is one that this engine can use.
     pub(crate) fn code(&self, engine: &Engine, digest: &Digest) -> Option<Component> {
-        self.check_folder().ok()?;
+        self.folder.check().ok()?;
         let key = key(engine);
         let noted = self.notes(digest)?.code.remove(&key)?;
         let path = self.file(digest, &format!("-{key}.cwasm"));
@@ -190,7 +161,7 @@ impl Cache {
             reason = "the one exception of the house: mapping precompiled code is unsafe by its signature"
         )]
         // SAFETY: the file is what `Component::serialize` gave this program: it was written by `keep_code` into a folder
-        // that only this user may write to (`check_folder`), and its bytes have the digest noted then. It is replaced by
+        // that only this user may write to (`Folder::check`), and its bytes have the digest noted then. It is replaced by
         // rename only, never changed in place, so that the mapping keeps what was checked. wasmtime itself refuses code of
         // another version or configuration.
         let component = unsafe { Component::deserialize_file(engine, &path) };
@@ -258,9 +229,9 @@ impl Cache {
     }
 
     fn files(&self) -> Result<BTreeMap<Digest, Vec<(PathBuf, u64)>>, Error> {
-        let doing = || format!("read {}", self.folder.display());
+        let doing = || format!("read {}", self.folder.path().display());
         let mut files: BTreeMap<Digest, Vec<(PathBuf, u64)>> = BTreeMap::new();
-        let listing = match fs::read_dir(&self.folder) {
+        let listing = match fs::read_dir(self.folder.path()) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(files),
             listing => listing.map_err(|error| Error::io(doing(), &error))?,
         };

@@ -25,6 +25,7 @@ use crate::cache::{Cache, Known};
 use crate::description::Description;
 use crate::fetch::Http;
 use crate::limits::{PluginLimits, Usage};
+use crate::results::Results;
 use crate::rights::{Capability, Granted};
 use crate::store::{Ctx, Setting, store};
 
@@ -45,6 +46,8 @@ pub struct HostConfig {
     pub limits: PluginLimits,
     /// How granted requests are made; without it they are refused.
     pub http: Option<Arc<dyn Http>>,
+    /// Where results of steps are kept; without it every step is run.
+    pub results: Option<Arc<Results>>,
 }
 
 /// The engine below the plugins of a program. Compiles nothing until a plugin has to be asked or run.
@@ -190,6 +193,11 @@ impl Host {
     /// Where components and code are kept.
     pub fn cache(&self) -> Option<&Cache> {
         self.config.cache.as_ref()
+    }
+
+    /// Where results of steps are kept.
+    pub fn results(&self) -> Option<&Arc<Results>> {
+        self.config.results.as_ref()
     }
 
     pub(crate) fn http(&self) -> Option<Arc<dyn Http>> {

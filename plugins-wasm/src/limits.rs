@@ -64,6 +64,7 @@ pub(crate) const TAIL: usize = 4 << 10;
 #[derive(Debug, Default)]
 pub struct Usage {
     instances: AtomicUsize,
+    made: AtomicU64,
     memory: AtomicU64,
 }
 
@@ -71,6 +72,11 @@ impl Usage {
     /// Instances that are alive.
     pub fn instances(&self) -> usize {
         self.instances.load(Ordering::Relaxed)
+    }
+
+    /// Instances that were made since the host is there.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 
     /// Their linear memory in bytes.
@@ -90,6 +96,7 @@ pub(crate) struct Share {
 impl Share {
     pub(crate) fn new(usage: &Arc<Usage>) -> Self {
         usage.instances.fetch_add(1, Ordering::Relaxed);
+        usage.made.fetch_add(1, Ordering::Relaxed);
         Self {
             usage: usage.clone(),
             memory: 0,

@@ -18,7 +18,8 @@ use wasmtime_wasi::p2::DynOutputStream;
 
 use crate::host::{Answer, Ask, THEIRS, unusable};
 use crate::pipe::{Output, pipe};
-use crate::plugin::{Plugin, Told};
+use crate::plugin::Plugin;
+use crate::step::Told;
 use crate::store::store;
 
 /// What is compared at once, in bytes.

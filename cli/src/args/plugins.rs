@@ -19,6 +19,10 @@ pub(crate) struct PluginArgs {
     /// Write the digests of the spec's plugins that have none into the spec's file, where nothing else changes.
     #[arg(long)]
     pub(crate) lock: bool,
+    /// Remember what deterministic steps of plugins without rights gave, and do not run them again for the same plugin,
+    /// configuration, inputs and contents. `ocm plugin prune` forgets.
+    #[arg(long)]
+    pub(crate) cache: bool,
     /// Run plugins whose digest nobody pinned.
     #[arg(long)]
     pub(crate) allow_unpinned_plugins: bool,
@@ -59,7 +63,7 @@ pub(crate) enum Plugin {
     New(PluginNew),
     /// Publish a plugin as an OCI artifact.
     Push(PluginPush),
-    /// Remove installed plugins.
+    /// Remove installed plugins, and what is remembered of their steps.
     Prune(PluginPrune),
 }
 

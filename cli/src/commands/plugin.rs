@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ocm_content::{Blob, Error, RawManifest};
+use ocm_content::{Blob, Disk, Error, RawManifest};
 use ocm_engine::StepTypeInfo;
 use ocm_plugins_wasm::template::{self, Language};
 use ocm_plugins_wasm::{Description, Inspected, StepDescription, is_plugin_name, summary};
@@ -416,6 +416,9 @@ fn prune(args: &PluginPrune, ui: &Ui) -> Result<(), CliError> {
         let message = format!("--keep {unknown}: there is no installed plugin `{unknown}`");
         return Err(CliError::new(ExitCode::NotFound, message));
     }
-    let freed = cache.prune(|digest| kept.contains(digest))?;
+    let mut freed = cache.prune(|digest| kept.contains(digest))?;
+    if let Some(results) = plugins::results(ui, &Disk::default()) {
+        freed += results.prune(|digest| kept.contains(digest))?;
+    }
     ui.data(&format!("freed {}\n", units::size(freed)))
 }

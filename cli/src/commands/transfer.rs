@@ -68,7 +68,7 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
     )?;
     carry::provide(&session, &options, ui)?;
     let mut types = ocm_transformers::step_types();
-    let (mut statement, mut pins) = (None, Vec::new());
+    let (mut statement, mut added) = (None, plugins::Added::default());
     let spec = match (&request, &source) {
         (Some(request), _) => {
             let generated = request.generate(&session, &types, ui).await?;
@@ -81,7 +81,7 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
         (None, Some(source)) => {
             let mut spec = load(source, ui)?;
             let plugins = &options.plugins;
-            pins = plugins::add(&mut types, &mut spec, plugins, &session, ui).await?;
+            added = plugins::add(&mut types, &mut spec, plugins, &session, ui).await?;
             let (spec, warnings) = to_native(spec, &types, &session).await?;
             note_warnings(&warnings, ui);
             spec
@@ -93,12 +93,15 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
     if let (true, Some(path), Some(source)) =
         (options.plugins.lock, &options.transfer_spec, &source)
     {
-        plugins::write_pins(path, source, &pins, session.limits().disk(), ui)?;
+        plugins::write_pins(path, source, &added.pins, session.limits().disk(), ui)?;
     }
     if options.dry_run {
         return print_plan(&plan, options.output.unwrap_or(PlanFormat::Yaml), ui);
     }
     let result = run(plan, &options, session, statement, ui).await;
+    if let Some(summary) = added.summary() {
+        ui.note(&format!("{summary}\n"));
+    }
     for registry in serving {
         registry.stop().await;
     }

@@ -11,9 +11,10 @@ mod source;
 
 use std::sync::Arc;
 
+use ocm_content::Disk;
 use ocm_engine::StepTypes;
 use ocm_plugins_wasm::{
-    Allowed, Cache, Granted, Host, HostConfig, Inspected, Plugin, PluginLimits, Rights,
+    Allowed, Cache, Granted, Host, HostConfig, Inspected, Plugin, PluginLimits, Results, Rights,
 };
 use ocm_repository::Session;
 use ocm_specs::Digest;
@@ -44,7 +45,16 @@ pub(crate) fn host(
         cache: cache(ui),
         limits,
         http: session.map(http::requests),
+        results: session
+            .filter(|_| args.is_some_and(|args| args.cache))
+            .and_then(|session| results(ui, session.limits().disk())),
     })
+}
+
+/// Where results of their steps are kept.
+pub(crate) fn results(ui: &Ui, disk: &Disk) -> Option<Arc<Results>> {
+    let folder = ui.environment.cache_folder()?;
+    Some(Results::new(folder.join("wasm/results"), disk.clone()))
 }
 
 /// Where plugins are kept.
@@ -54,22 +64,41 @@ pub(crate) fn cache(ui: &Ui) -> Option<Cache> {
         .map(|folder| Cache::new(folder.join("wasm")))
 }
 
-/// Adds the step types of the plugins that a spec and the command line name; writes the digests into the spec. Gives those
-/// that are to be written into its file.
+/// What comes of the plugins of a command.
+#[derive(Default)]
+pub(crate) struct Added {
+    /// Digests that are to be written into the spec's file.
+    pub(crate) pins: Vec<Pin>,
+    results: Option<Arc<Results>>,
+}
+
+impl Added {
+    /// What is said when all has run.
+    pub(crate) fn summary(&self) -> Option<String> {
+        match self.results.as_ref()?.counts() {
+            (0, 0) => None,
+            (known, unknown) => Some(format!(
+                "steps of plugins: {known} known from earlier runs, {unknown} not"
+            )),
+        }
+    }
+}
+
+/// Adds the step types of the plugins that a spec and the command line name; writes the digests into the spec.
 pub(crate) async fn add(
     types: &mut StepTypes,
     spec: &mut TransferSpec,
     args: &PluginArgs,
     session: &Arc<Session>,
     ui: &Ui,
-) -> Result<Vec<Pin>, CliError> {
+) -> Result<Added, CliError> {
     named::merge(spec, args)?;
     let mut allowed = named::allowed(spec, args)?;
-    let mut pins = Vec::new();
     if spec.plugins.is_empty() {
-        return Ok(pins);
+        return Ok(Added::default());
     }
     let host = host(ui, Some(args), Some(session));
+    let mut pins = Vec::new();
     let supply = Supply {
         host: &host,
         keys: &args.plugin_key,
@@ -111,7 +140,8 @@ pub(crate) async fn add(
         }
     }
     if findings.is_empty() {
-        return Ok(pins);
+        let results = host.results().cloned();
+        return Ok(Added { pins, results });
     }
     Err(Diagnostics::new(source, findings).into())
 }

@@ -1,9 +1,11 @@
 //! Plugins in specs: what is judged before anything runs, what is pinned, what is remembered.
 
 use ocm_specs::Digest;
+use ocm_testdata::web::{Answer, WebServer};
 
-use crate::place::Place;
-use crate::plugins::{PASS, component, place, run, transfer, with_plugin};
+use crate::place::{Peer, Place, tree};
+use crate::plugins::{PASS, component, pinned, place, publish, run, transfer, with_plugin};
+use crate::signing::{has_openssl, with_keys};
 
 /// The entry of a plugin in a spec.
 fn entry(name: &str, file: &str, bytes: &[u8]) -> String {
@@ -270,4 +272,436 @@ async fn specs_are_locked_without_being_run() {
     )
     .await
     .ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_step_is_not_run_again() {
+    let place = place();
+    with_plugin(&place, &pinned(&component("basics.wasm")), PASS);
+    let folder = place.path("cache");
+    let transfer = async |more: &[&str]| {
+        let command = [
+            "transfer",
+            "--transfer-spec",
+            "spec.yaml",
+            "--serve",
+            "source.example=examples/localize/archive",
+            "--serve",
+            "target.example=target/example/registry",
+        ];
+        let environment = [("XDG_CACHE_HOME", folder.to_str().unwrap())];
+        place
+            .run_with(&environment, &[&command[..], more].concat())
+            .await
+    };
+    let code = || {
+        let files = tree(&folder.join("ocm/wasm"));
+        let code = files
+            .into_keys()
+            .filter(|path| path.extension().is_some_and(|end| end == "cwasm"));
+        code.map(|path| folder.join("ocm/wasm").join(path))
+            .collect::<Vec<_>>()
+    };
+    transfer(&["--dry-run"]).await.ok();
+    assert_eq!(code().len(), 1);
+    let ran = transfer(&["--cache"]).await.ok();
+    let said = |known, unknown| {
+        format!("steps of plugins: {known} known from earlier runs, {unknown} not\n")
+    };
+    assert!(ran.stderr.contains(&said(0, 1)), "{}", ran.stderr);
+    let expected = tree(&place.path("target"));
+    // No guest can run without code, and none is made.
+    code()
+        .iter()
+        .for_each(|path| std::fs::remove_file(path).unwrap());
+    std::fs::remove_dir_all(place.path("target")).unwrap();
+    let ran = transfer(&["--cache"]).await.ok();
+    assert!(ran.stderr.contains(&said(1, 0)), "{}", ran.stderr);
+    assert!(code().is_empty(), "a guest was called");
+    assert_eq!(tree(&place.path("target")), expected);
+    // Who does not ask for it gets what was always got.
+    std::fs::remove_dir_all(place.path("target")).unwrap();
+    let ran = transfer(&[]).await.ok();
+    assert!(!ran.stderr.contains("known from earlier"), "{}", ran.stderr);
+    assert_eq!(code().len(), 1);
+    assert_eq!(tree(&place.path("target")), expected);
+    // And what is pruned is forgotten.
+    let environment = [("XDG_CACHE_HOME", folder.to_str().unwrap())];
+    place
+        .run_with(&environment, &["plugin", "prune"])
+        .await
+        .ok();
+    assert!(tree(&folder).is_empty());
+    let ran = transfer(&["--cache"]).await.ok();
+    assert!(ran.stderr.contains(&said(0, 1)), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_with_rights_is_always_run() {
+    let server = WebServer::start(|_| Answer::ok("ready")).await;
+    let place = Place::new();
+    let probe = component("probe.wasm");
+    place.put("probe.wasm", &probe);
+    let spec = format!(
+        "plugins:\n{}transformations:\n- {{id: probe1, type: Probe/v1alpha1, spec: {{url: '{}/ready'}}}}\n",
+        entry("probe", "probe.wasm", &probe),
+        server.url()
+    );
+    place.put("spec.yaml", spec);
+    for times in 1..=2 {
+        let command = [
+            "transfer",
+            "--transfer-spec",
+            "spec.yaml",
+            "--cache",
+            "--allow-plugin",
+            "probe",
+        ];
+        let ran = run(&place, &command).await.ok();
+        assert_eq!(server.log().len(), times);
+        assert!(!ran.stderr.contains("known from earlier"), "{}", ran.stderr);
+    }
+}
+
+/// A resource goes through steps of plugins on its way, as a mapping says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_pipes_resources_through_plugins() {
+    let place = place();
+    let bytes = component("basics.wasm");
+    publish(&place, "./source", b"Hello, World\n").await;
+    let pipe = |steps: &str| {
+        format!(
+            "metadata: {{version: v1alpha1}}
+plugins:
+{}{}spec:
+  mappings:
+  - component: {{name: acme.org/basics, version: 0.1.0}}
+    source: {{type: CommonTransportFormat/v1, filePath: ./source}}
+    target: {{type: CommonTransportFormat/v1, filePath: ./copy}}
+    resources:
+    - resource: {{name: plugin}}
+      transformations:
+{steps}",
+            entry("basics", "basics.wasm", &bytes),
+            entry("scrub", "scrub.wasm", &component("scrub.wasm")),
+        )
+    };
+    place.put("scrub.wasm", component("scrub.wasm"));
+    let transfer = async |more: &[&str]| {
+        run(
+            &place,
+            &[&["transfer", "--transfer-spec", "spec.yaml"], more].concat(),
+        )
+        .await
+    };
+    // What is wrong in a pipe is told at its place in the mapping.
+    for (steps, expected) in [
+        (
+            "      - {type: Scrub/v1alpha1, rules: [{pattern: '('}]}\n",
+            "spec.yaml:17:50: step `scrub1`: spec.rules[0].pattern: the pattern does not compile: ",
+        ),
+        (
+            "      - {type: Scrub/v1alpha1, rules: []}\n",
+            "spec.yaml:17:39: step `scrub1`: spec.rules: ",
+        ),
+        (
+            "      - {type: Split/v1alpha1, at: 1}\n",
+            "spec.yaml:17:16: `Split/v1alpha1` gives no content that could be uploaded",
+        ),
+        (
+            "      - {type: Rot14/v1alpha1}\n",
+            "did you mean `Rot13/v1alpha1`?",
+        ),
+    ] {
+        place.put("spec.yaml", pipe(steps));
+        for more in [&["--dry-run"][..], &[]] {
+            let ran = transfer(more).await.code(3);
+            assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
+        }
+        assert!(!place.path("copy").exists());
+    }
+    place.put(
+        "spec.yaml",
+        pipe("      - type: Identity/v1alpha1\n        way: splice\n      - type: Rot13/v1alpha1\n      - {type: Count/v1alpha1}\n"),
+    );
+    let dry = transfer(&["--dry-run"]).await.ok();
+    assert!(
+        dry.stdout.contains("type: Rot13/v1alpha1"),
+        "{}",
+        dry.stdout
+    );
+    let cache = ["--cache"];
+    for more in [&cache[..], &cache, &[]] {
+        transfer(more).await.ok();
+        let read = [
+            "download",
+            "resource",
+            "./copy//acme.org/basics:0.1.0",
+            "plugin",
+            "-O",
+            "-",
+        ];
+        assert_eq!(run(&place, &read).await.ok().stdout, "Uryyb, Jbeyq\n");
+        std::fs::remove_dir_all(place.path("copy")).unwrap();
+    }
+    // The plan is a spec that does the same.
+    place.put("spec.yaml", dry.stdout);
+    transfer(&[]).await.ok();
+    let read = [
+        "download",
+        "resource",
+        "./copy//acme.org/basics:0.1.0",
+        "plugin",
+        "-O",
+        "-",
+    ];
+    assert_eq!(run(&place, &read).await.ok().stdout, "Uryyb, Jbeyq\n");
+}
+
+/// The bytes with every `old` replaced by a `new` of the same length.
+fn patched(bytes: &[u8], old: &str, new: &str) -> Vec<u8> {
+    assert_eq!(old.len(), new.len());
+    let mut bytes = bytes.to_vec();
+    let places: Vec<usize> = (0..bytes.len() - old.len())
+        .filter(|at| bytes[*at..].starts_with(old.as_bytes()))
+        .collect();
+    assert!(!places.is_empty(), "{old}");
+    for at in places {
+        bytes[at..at + new.len()].copy_from_slice(new.as_bytes());
+    }
+    bytes
+}
+
+/// Whatever is wrong with a plugin has its exit code and its words, and no step has run by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_plugins_has_exit_codes() {
+    let (basics, hostile) = (component("basics.wasm"), component("hostile.wasm"));
+    let one = |name: &str, bytes: Vec<u8>| vec![(name.to_owned(), bytes)];
+    let version = patched(
+        &hostile,
+        "ocm:transformer/transform@0.1.0",
+        "ocm:transformer/transform@0.3.0",
+    );
+    let import = patched(
+        &hostile,
+        "ocm:transformer/host@0.1.0",
+        "ocm:transformer/hose@0.1.0",
+    );
+    let twice = patched(&hostile, "OtherPort", "OtherType");
+    let crash = patched(&hostile, "describe=well....", "describe=crash!!!");
+    let taken = vec![
+        ("hostile-plugin".to_owned(), hostile.clone()),
+        (
+            "hostile-plugim".to_owned(),
+            patched(&hostile, "hostile-plugin", "hostile-plugim"),
+        ),
+    ];
+    let precompiled = [b"\x7fELF\x02\x01\x01".as_slice(), &basics[7..]].concat();
+    for (plugins, code, expected) in [
+        (
+            one("basics", basics.clone()),
+            3,
+            "unknown step type `Nothing/v1`",
+        ),
+        (
+            one("basics", precompiled),
+            3,
+            "this is native or precompiled code, which is never taken from outside",
+        ),
+        (
+            one("basics", b"\0asm\x01\0\0\0".to_vec()),
+            3,
+            "this is a core module, not a component",
+        ),
+        (
+            one("basics", b"\0asm\x0d\0\x01\0".to_vec()),
+            3,
+            "it is no plugin",
+        ),
+        (
+            one("basics", b"(component)".to_vec()),
+            3,
+            "this is WebAssembly text, not a component",
+        ),
+        (
+            one("basics", basics[..basics.len() / 2].to_vec()),
+            3,
+            "this is not a component that can be run",
+        ),
+        (one("basics", Vec::new()), 3, "this is not WebAssembly"),
+        (
+            one("hostile-plugin", version),
+            1,
+            "it was built for ocm:transformer 0.3.0, this ocm knows 0.1",
+        ),
+        (
+            one("hostile-plugin", import),
+            3,
+            "it imports `ocm:transformer/hose@0.1.0`, which is not offered to plugins",
+        ),
+        (
+            one("hostile-plugin", twice),
+            8,
+            "it describes the step type `OtherType/v1` twice",
+        ),
+        (one("hostile-plugin", crash), 1, "the plugin crashed: "),
+        (
+            taken,
+            3,
+            "plugin `hostile-plugim` has a step type `HostileFirst/v1`, which is there already",
+        ),
+    ] {
+        let place = place();
+        let mut head = "plugins:\n".to_owned();
+        for (name, bytes) in &plugins {
+            place.put(&format!("{name}.wasm"), bytes);
+            head.push_str(&entry(name, &format!("{name}.wasm"), bytes));
+        }
+        with_plugin(
+            &place,
+            &head,
+            &PASS.replace("Identity/v1alpha1", "Nothing/v1"),
+        );
+        let ran = transfer(&place, &[]).await.code(code);
+        assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
+        assert!(
+            !place.path("target/example/archive").exists(),
+            "a step has run"
+        );
+        // Replaced after it was pinned: by another plugin, which is well in itself.
+        let (name, _) = &plugins[0];
+        place.put(&format!("{name}.wasm"), component("probe.wasm"));
+        let ran = transfer(&place, &["--dry-run"]).await.code(5);
+        assert!(ran.stderr.contains("it is pinned to"), "{}", ran.stderr);
+    }
+}
+
+/// A component version with a plugin, in every kind of registry: signed as wanted, or nothing runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_plugin_with_its_signature_runs() {
+    if !has_openssl() {
+        return;
+    }
+    for peer in Peer::all().await {
+        let keys = with_keys(&["acme"]);
+        let place = place();
+        for key in ["acme.pem", "acme.pub"] {
+            place.put(key, std::fs::read(keys.path(key)).unwrap());
+        }
+        let host = peer.url().trim_start_matches("http://").to_owned();
+        let bytes = component("basics.wasm");
+        let reference = |repository: &str| format!("{repository}//acme.org/basics:0.1.0");
+        let sign = |repository: &str| {
+            let reference = reference(repository);
+            [
+                "sign",
+                "cv",
+                "--signature",
+                "acme",
+                "--private-key",
+                "acme.pem",
+                &reference,
+            ]
+            .map(str::to_owned)
+        };
+        // Signed, not signed, and signed before the plugin in it was replaced.
+        let carry = async |from: &str, to: &str| {
+            let (from, to) = (reference(from), format!("{host}/{to}"));
+            run(&place, &["transfer", "cv", &from, &to]).await.ok();
+        };
+        publish(&place, "./plain", &bytes).await;
+        carry("./plain", "plain").await;
+        publish(&place, "./signed", &bytes).await;
+        let command = sign("./signed");
+        run(&place, &command.each_ref().map(String::as_str))
+            .await
+            .ok();
+        carry("./signed", "signed").await;
+        for (repository, digest, more, code, expected) in [
+            (
+                "signed",
+                Digest::sha256(&bytes),
+                &["--plugin-key", "acme.pub"][..],
+                0,
+                "rights: none",
+            ),
+            (
+                "plain",
+                Digest::sha256(&bytes),
+                &["--plugin-key", "acme.pub"],
+                5,
+                "signature `acme`",
+            ),
+            (
+                "signed",
+                Digest::sha256(b"other"),
+                &["--plugin-key", "acme.pub"],
+                5,
+                "it is pinned to",
+            ),
+            (
+                "none",
+                Digest::sha256(&bytes),
+                &["--plugin-key", "acme.pub"],
+                4,
+                "none",
+            ),
+        ] {
+            let head = format!(
+                "plugins:\n- name: basics\n  source: ocm://{host}/{repository}//acme.org/basics:0.1.0?resource=plugin\n  digest: {digest}\n  signature: acme\n"
+            );
+            with_plugin(&place, &head, PASS);
+            if code != 0 {
+                let _ = std::fs::remove_dir_all(place.path("target"));
+                for dry in [&["--dry-run"][..], &[]] {
+                    let ran = transfer(&place, &[more, dry].concat()).await.code(code);
+                    assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
+                    assert!(!place.path("target/example/archive").exists());
+                }
+                continue;
+            }
+            let ran = transfer(&place, more).await.ok();
+            assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+        }
+        // It is locked by what has the signature, and only by that.
+        for (repository, code) in [("signed", 0), ("plain", 5)] {
+            let spec = format!(
+                "plugins: [{{name: basics, source: 'ocm://{host}/{repository}//acme.org/basics:0.1.0', signature: acme}}]\ntransformations: []\n"
+            );
+            place.put("lock.yaml", &spec);
+            run(
+                &place,
+                &["plugin", "lock", "lock.yaml", "--plugin-key", "acme.pub"],
+            )
+            .await
+            .code(code);
+            let text = std::fs::read_to_string(place.path("lock.yaml")).unwrap();
+            assert_eq!(text != spec, code == 0);
+            assert_eq!(
+                text.contains(&Digest::sha256(&bytes).to_string()),
+                code == 0
+            );
+        }
+        // And installed by digest.
+        let source = format!("ocm://{host}/signed//acme.org/basics:0.1.0");
+        let digest = Digest::sha256(&bytes).to_string();
+        for (signature, digest, code) in [
+            ("acme", &*digest, 0),
+            ("other", &digest, 5),
+            ("acme", &Digest::sha256(b"other").to_string(), 5),
+        ] {
+            let command = [
+                "plugin",
+                "install",
+                &source,
+                "--signature",
+                signature,
+                "--plugin-key",
+                "acme.pub",
+                "--digest",
+                digest,
+            ];
+            run(&place, &command).await.code(code);
+        }
+    }
 }

@@ -503,7 +503,7 @@ async fn a_plugin_travels_as_an_oci_artifact() {
 }
 
 /// Puts a component under a tag without asking it anything.
-async fn push_bytes(place: &Place, target: &str, bytes: &[u8]) {
+pub(crate) async fn push_bytes(place: &Place, target: &str, bytes: &[u8]) {
     let store = place.store(target);
     let layer = ocm_content::Blob::from_bytes("application/wasm", bytes.to_vec());
     let config = ocm_content::Blob::from_bytes("application/vnd.wasm.config.v0+json", "{}");
@@ -521,7 +521,7 @@ async fn push_bytes(place: &Place, target: &str, bytes: &[u8]) {
 }
 
 /// Stores a component version with a plugin as its resource.
-async fn publish(place: &Place, repository: &str, bytes: &[u8]) {
+pub(crate) async fn publish(place: &Place, repository: &str, bytes: &[u8]) {
     let spec: RepositorySpec = repository.parse().unwrap();
     let opened = place.session().repository(&spec, true).await.unwrap();
     let blob = ocm_content::Blob::from_bytes("application/wasm", bytes.to_vec());

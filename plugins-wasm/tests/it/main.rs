@@ -3,4 +3,5 @@
 mod guests;
 mod hostile;
 mod languages;
+mod results;
 mod run;
