@@ -29,6 +29,7 @@ mod store;
 pub mod tarball;
 pub mod tee;
 pub mod unpack;
+mod view;
 
 pub use archive::{ArchiveForm, archive as write_archive, layout_tar, open_archive};
 pub use artifact::{Artifact, Composed, Content, Part, Stored};

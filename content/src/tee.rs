@@ -30,7 +30,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::file::read_chunk;
 use crate::limits::{Evictable, Host, Limits};
 use crate::spool::TempFile;
-use crate::store::{ContentStore, Pushed, RawManifest};
+use crate::store::{ContentStore, RawManifest};
+use crate::view::{StoreView, Viewed};
 
 /// Bytes of manifests that a shared artifact remembers: 16 MiB. Beyond, they are read anew.
 const MANIFESTS_KEPT: usize = 16 << 20;
@@ -79,13 +80,13 @@ fn share_store(
     readers: usize,
     limits: &Arc<Limits>,
 ) -> Arc<dyn ContentStore> {
-    Arc::new(SharedStore {
+    Arc::new(Viewed(SharedStore {
         inner,
         readers,
         limits: limits.clone(),
         blobs: Mutex::default(),
         manifests: Mutex::default(),
-    })
+    }))
 }
 
 /// The source that readers see.
@@ -748,17 +749,9 @@ struct Manifests {
 }
 
 #[async_trait]
-impl ContentStore for SharedStore {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn host(&self) -> Option<Host> {
-        self.inner.host()
-    }
-
-    fn repository(&self) -> String {
-        self.inner.repository()
+impl StoreView for SharedStore {
+    fn inner(&self) -> &dyn ContentStore {
+        self.inner.as_ref()
     }
 
     fn fetch(&self, descriptor: &Descriptor) -> Blob {
@@ -772,22 +765,6 @@ impl ContentStore for SharedStore {
             .or_insert_with(|| Shared(Tee::new(blob.source().clone(), self.readers, &self.limits)))
             .clone();
         blob.with_source(Arc::new(shared))
-    }
-
-    async fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
-        self.inner.exists(descriptor).await
-    }
-
-    async fn holds(&self, manifest: &Descriptor) -> Result<bool> {
-        self.inner.holds(manifest).await
-    }
-
-    async fn blob_size(&self, digest: &Digest) -> Result<u64> {
-        self.inner.blob_size(digest).await
-    }
-
-    async fn push(&self, blob: &Blob, mount_from: &[String]) -> Result<Pushed> {
-        self.inner.push(blob, mount_from).await
     }
 
     async fn manifest(&self, reference: &str) -> Result<RawManifest> {
@@ -817,30 +794,6 @@ impl ContentStore for SharedStore {
         };
         // Who waits here for another reader's request takes over when that one is dropped or fails.
         cell.get_or_try_init(read).await.cloned()
-    }
-
-    async fn put_manifest(&self, manifest: &RawManifest, tag: Option<&str>) -> Result<()> {
-        self.inner.put_manifest(manifest, tag).await
-    }
-
-    async fn resolve(&self, reference: &str) -> Result<Descriptor> {
-        self.inner.resolve(reference).await
-    }
-
-    async fn tags(&self) -> Result<Vec<String>> {
-        self.inner.tags().await
-    }
-
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        self.inner.referrers(subject).await
-    }
-
-    async fn untag(&self, tag: &str) -> Result<()> {
-        self.inner.untag(tag).await
-    }
-
-    async fn delete(&self, descriptor: &Descriptor) -> Result<()> {
-        self.inner.delete(descriptor).await
     }
 }
 
