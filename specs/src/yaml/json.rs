@@ -2,7 +2,7 @@
 //!
 //! Invariant: strict RFC 8259. What is not JSON is left to the YAML reader, which may still make sense of it.
 
-use super::loader::{Budget, Limits};
+use super::limits::{Budget, Limits};
 use super::scalar::{self, Plain, Scalars};
 use super::{Map, Member, Node, Source, Span, Value, YamlError};
 

@@ -5,11 +5,13 @@
 //!
 //! Invariant: no other module names a YAML library.
 
+mod builder;
 mod de;
 mod edit;
 mod emit;
 mod error;
 mod json;
+mod limits;
 mod loader;
 mod node;
 mod parser;
@@ -21,10 +23,8 @@ pub use de::{NodeError, from_node};
 pub use edit::{Edit, EditError, edit};
 pub use emit::{to_string, to_string_sorted};
 pub use error::YamlError;
-pub use loader::{
-    ALIAS_NODE_LIMIT, DEPTH_CEILING, DEPTH_LIMIT, LoadOptions, NODE_LIMIT, TEXT_LIMIT, load,
-    load_all,
-};
+pub use limits::{ALIAS_NODE_LIMIT, DEPTH_CEILING, DEPTH_LIMIT, NODE_LIMIT, TEXT_LIMIT};
+pub use loader::{LoadOptions, load, load_all};
 pub use node::{Map, Member, Node, Position, Source, Span, Value};
 pub use path::{Path, PathError, Segment};
 pub use place::offset_in_scalar;

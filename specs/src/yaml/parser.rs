@@ -123,6 +123,9 @@ const CANDIDATES: usize = 16;
 /// Bytes that the scanner may run ahead of the parser, with a wide margin: its own limit is 1,024.
 const LOOK_AHEAD: u64 = 8192;
 
+/// What the scanner says of a key that must be one, and has no colon yet.
+const KEY_WITHOUT_COLON: &str = "could not find expected ':'";
+
 /// The first tag with a comma right behind it.
 fn tag_before_comma(text: &str) -> Option<Span> {
     let bytes = text.as_bytes();
@@ -156,13 +159,18 @@ fn in_tag(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!;/?:@&=+$.%~*'()_-<>".contains(&byte)
 }
 
-/// Whether the scanner sees a tag at byte `at`; the text ends behind it.
+/// Whether the scanner sees a tag at byte `at`; the text ends behind it. So it does where it misses the colon of a key that
+/// is a list or map: nothing that began before the key is open then, and no such key is taken anyway.
 fn is_tag(text: &str, at: u64) -> bool {
     let mut scanner = Scanner::new();
     scanner.set_encoding(Encoding::Utf8);
     scanner.set_input(Feed::new(text));
     let (mut depth, mut too_deep) = (0_usize, None);
-    while let Some(Ok(token)) = scanner.next() {
+    while let Some(token) = scanner.next() {
+        let token = match token {
+            Ok(token) => token,
+            Err(error) => return error.to_string().contains(KEY_WITHOUT_COLON),
+        };
         match token.data {
             TokenData::Tag { .. } if token.start_mark.index == at => return true,
             TokenData::StreamEnd => return false,
