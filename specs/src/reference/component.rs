@@ -141,10 +141,14 @@ fn split_last(text: &str, mark: char) -> (&str, Option<&str>) {
 }
 
 fn split_component(text: &str) -> Option<(&str, &str, bool)> {
-    if let Some((place, component)) = text.rsplit_once("/component-descriptors/") {
-        return Some((place, component, true));
-    }
-    let (place, component) = text.rsplit_once("//")?;
+    let (place, component, explicit_prefix) = match text.rsplit_once("/component-descriptors/") {
+        Some((place, component)) => (place, component, true),
+        None => {
+            let (place, component) = text.rsplit_once("//")?;
+            (place, component, false)
+        }
+    };
     // What stands before the slashes of `https://host/path` is a scheme, no repository.
-    (!place.ends_with(':')).then_some((place, component, false))
+    let is_scheme = place.trim_end_matches('/').ends_with(':') && !is_windows_path(place);
+    (!is_scheme).then_some((place, component, explicit_prefix))
 }
