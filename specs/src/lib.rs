@@ -15,6 +15,7 @@ pub mod media_type;
 pub mod names;
 pub mod normalisation;
 pub mod oci;
+pub mod platform;
 pub mod reference;
 pub mod repository_spec;
 pub mod transfer;

@@ -7,6 +7,7 @@ use ocm_content::{Artifact, Content, Error, RawManifest, Stored};
 use ocm_engine::{ContentRef, Effect, Outcome, StepContext, StepError, Transformer};
 use ocm_specs::media_type::{OCI_LAYOUT_TAR, is_index};
 use ocm_specs::oci::{Descriptor, Manifest};
+use ocm_specs::platform;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -83,16 +84,14 @@ impl Transformer for FilterPlatforms {
 /// # Errors
 /// [`ocm_content::ErrorKind::Invalid`] when it is not.
 pub fn check_platform(platform: &str) -> Result<(), Error> {
-    let parts: Vec<&str> = platform.split('/').collect();
-    let is_well_formed = matches!(parts.len(), 2 | 3) && parts.iter().all(|part| !part.is_empty());
-    if is_well_formed {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("`{platform}` is no platform"))
-        .with_hint("write os/architecture, as in linux/amd64 or linux/arm/v7"))
+    platform::check(platform).map_err(|message| Error::invalid(message).with_hint(platform::HINT))
 }
 
-async fn filter(artifact: Artifact, wanted: &[String]) -> Result<Artifact, Error> {
+/// The artifact with these platforms of its index; one that is no index stays as it is.
+///
+/// # Errors
+/// [`ocm_content::ErrorKind::NotFound`] when it has none of them, besides what reading the index gives.
+pub(crate) async fn filter(artifact: Artifact, wanted: &[String]) -> Result<Artifact, Error> {
     let Artifact::Stored(stored) = artifact else {
         return Ok(artifact);
     };

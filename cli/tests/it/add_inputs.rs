@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ocm_content::RawManifest;
 use ocm_specs::constructor::{Constructor, Variables};
+use ocm_specs::oci::Manifest;
 use ocm_specs::yaml::{LoadOptions, Source, load};
 use ocm_testdata::components::push;
 use ocm_testdata::fixtures::{ArchiveForm, chart, image_index};
@@ -141,6 +143,9 @@ async fn a_dry_run_writes_nothing() {
             archive.read(1 << 30).await.unwrap(),
         );
     }
+    let children: Vec<_> = image.root.parse().unwrap().children().cloned().collect();
+    let platform = children[0].platform.clone().unwrap();
+    let part = |name: &str| platform[name].as_str().unwrap().to_owned();
     put(
         &place,
         "in/more.yaml",
@@ -149,8 +154,11 @@ async fn a_dry_run_writes_nothing() {
              \x20 - {{name: layout, type: ociImage, input: {{type: file, path: layout.tgz, mediaType: application/vnd.ocm.software.oci.layout.v1+tar+gzip}}}}\n\
              \x20 - {{name: set, type: ociImage, input: {{type: file, path: set.tgz, mediaType: application/vnd.oci.image.index.v1+tar+gzip}}}}\n\
              \x20 - {{name: taken, type: ociImage, input: {{type: ociArtifact, path: 'r.io/image:1', repository: my/image}}}}\n\
+             \x20 - {{name: some, type: ociImage, input: {{type: ociArtifact, path: 'r.io/image:1', platforms: ['{}/{}']}}}}\n\
              \x20 - {{name: left, type: ociImage, access: {{type: ociArtifact, imageReference: 'r.io/image:1'}}}}\n\
              \x20 - {{name: sha512, type: blob, input: {{type: utf8, text: test}}, digest: {{hashAlgorithm: SHA-512, normalisationAlgorithm: genericBlobDigest/v1, value: {}}}}}\n",
+            part("os"),
+            part("architecture"),
             ocm_specs::Digest::of(ocm_specs::Algorithm::Sha512, b"test").hex()
         )),
     );
@@ -189,6 +197,14 @@ async fn a_dry_run_writes_nothing() {
             "{name}"
         );
     }
+    let some = Manifest {
+        manifests: Some(children[..1].to_vec()),
+        ..image.root.parse().unwrap()
+    };
+    assert_eq!(
+        resource(&component, "some")["digest"]["value"],
+        RawManifest::write(&some).digest.hex()
+    );
     assert_eq!(
         resource(&component, "taken")["access"]["referenceName"],
         "my/image"
@@ -263,6 +279,15 @@ async fn mistakes_are_told_with_their_place() {
             3,
             "c.yaml:6:42: components[0].resources[0].input.type: ",
             one("it", "{type: spiff}"),
+            &[],
+        ),
+        (
+            3,
+            "components[0].resources[0].input.platforms: `amd64` is no platform\n  hint: write os/architecture",
+            one(
+                "it",
+                "{type: ociArtifact, path: 'r.io/image:1', platforms: [amd64]}",
+            ),
             &[],
         ),
         (

@@ -9,7 +9,7 @@ use crate::media_type::OCTET_STREAM;
 use crate::oci::escape_html;
 use crate::transfer::Word;
 use crate::yaml::{Member, Node};
-use crate::{diagnostic::did_you_mean, yaml};
+use crate::{diagnostic::did_you_mean, platform, yaml};
 
 /// Where the content of a resource or source comes from.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +48,8 @@ pub enum Input {
         access: Json,
         /// Is it a Helm chart?
         chart: bool,
+        /// Platforms (`os/architecture[/variant]`) that are taken of an index; all when empty.
+        platforms: Vec<String>,
         /// What it is called when it is uploaded.
         hint: Option<String>,
     },
@@ -364,6 +366,7 @@ fn helm(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Input> {
                 Ok(access) => Some(Input::Fetched {
                     access,
                     chart: true,
+                    platforms: Vec::new(),
                     hint,
                 }),
                 Err(message) => {
@@ -463,6 +466,7 @@ fn wget(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Input> {
     Some(Input::Fetched {
         access: Json::Object(access),
         chart: false,
+        platforms: Vec::new(),
         hint: None,
     })
 }
@@ -500,6 +504,7 @@ fn git(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Input> {
     Some(Input::Fetched {
         access: Json::Object(access),
         chart: false,
+        platforms: Vec::new(),
         hint: None,
     })
 }
@@ -510,20 +515,23 @@ fn oci_artifact(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Inpu
         .text(fields, "repository")
         .map(|word| word.text)
         .filter(|text| !text.is_empty());
-    if let Some(first) = reader.texts(fields, "platforms").first() {
-        reader
-            .error(
-                first.span,
-                fields.below("platforms"),
-                "platforms are not chosen while packing",
-            )
-            .hint = Some("leave `platforms` out; a transfer can choose platforms".to_owned());
+    let mut platforms = Vec::new();
+    for word in reader.texts(fields, "platforms") {
+        match platform::check(&word.text) {
+            Ok(()) => platforms.push(word.text),
+            Err(message) => {
+                reader
+                    .error(word.span, fields.below("platforms"), message)
+                    .hint = Some(platform::HINT.to_owned());
+            }
+        }
     }
     reader.close(fields, &["type", "path", "repository", "platforms"]);
     let access = crate::access::oci_artifact(&path?.text);
     Some(Input::Fetched {
         access,
         chart: false,
+        platforms,
         hint,
     })
 }

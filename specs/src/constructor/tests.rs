@@ -441,6 +441,7 @@ fn inputs_of_both_generations() {
     let fetched = |access: Json, chart: bool| Input::Fetched {
         access,
         chart,
+        platforms: Vec::new(),
         hint: None,
     };
     for (input, expected) in [

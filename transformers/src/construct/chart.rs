@@ -5,94 +5,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures::StreamExt;
 use globset::{GlobBuilder, GlobMatcher};
-use ocm_content::gzip::gunzip;
-use ocm_content::tarball::{TarEvent, TarKind, TarReader};
-use ocm_content::{Artifact, Blob, Error, Limits, MemoryStores, RawManifest, Stored, Stores};
-use ocm_specs::json::to_sorted;
-use ocm_specs::media_type::{HELM_CHART_LAYER, HELM_CONFIG, HELM_PROVENANCE_LAYER};
-use ocm_specs::oci::{Annotations, Manifest};
-use ocm_specs::yaml::{LoadOptions, Source, load};
-use serde_json::Value as Json;
+use ocm_content::{Artifact, Blob, Error, Limits};
+use ocm_repository::ChartMetadata;
+use ocm_specs::media_type::{HELM_CHART_LAYER, HELM_PROVENANCE_LAYER};
 
 use super::folder::Walk;
 use super::patterns::Decision;
 use super::root::Root;
+use crate::helm::package;
 use crate::pipe::Compressed;
 
-/// Most bytes of a packed chart: 64 MiB. Helm itself stops at 100 MiB unpacked.
-const CHART_LIMIT: u64 = 64 << 20;
 /// Most bytes of a chart's metadata, of its provenance and of its ignore file: 1 MiB.
-const METADATA_LIMIT: u64 = 1 << 20;
-/// Most bytes of a packed chart that are looked at for its metadata: 1 GiB.
-const SCAN_LIMIT: u64 = 1 << 30;
+const SMALL_FILE: u64 = 1 << 20;
 
 const METADATA: &str = "Chart.yaml";
-
-/// What a chart says of itself.
-struct Metadata {
-    name: String,
-    version: String,
-    document: Json,
-}
-
-impl Metadata {
-    fn read(name: &str, bytes: &[u8]) -> Result<Self, Error> {
-        let invalid = |why: String| Error::invalid(format!("{name}: {why}"));
-        let text = std::str::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8".to_owned()))?;
-        let source = Source::new(name, text);
-        let node = load(&source, &LoadOptions::default())
-            .map_err(|error| Error::invalid(error.located(&source)))?;
-        let field = |key: &str| {
-            let text = node
-                .get(key)
-                .and_then(|it| it.as_go_string())
-                .unwrap_or_default()
-                .into_owned();
-            if text.is_empty() {
-                Err(invalid(format!("the chart has no `{key}`")))
-            } else {
-                Ok(text)
-            }
-        };
-        let chart = Self {
-            name: field("name")?,
-            version: field("version")?,
-            document: node.to_json(),
-        };
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if !chart.name.chars().all(plain) || chart.name.starts_with('.') {
-            return Err(invalid(format!(
-                "`{}` is not a name of a chart",
-                chart.name
-            )));
-        }
-        Ok(chart)
-    }
-
-    fn annotations(&self) -> Annotations {
-        let description = self.document.get("description").and_then(Json::as_str);
-        let mut annotations = Annotations::from([
-            (
-                "org.opencontainers.image.title".to_owned(),
-                self.name.clone(),
-            ),
-            (
-                "org.opencontainers.image.version".to_owned(),
-                self.version.clone(),
-            ),
-        ]);
-        if let Some(description) = description {
-            annotations.insert(
-                "org.opencontainers.image.description".to_owned(),
-                description.to_owned(),
-            );
-        }
-        annotations
-    }
-}
 
 /// A chart beside the constructor: a folder, or a packed one, perhaps with its provenance.
 pub(super) async fn local(
@@ -102,83 +29,60 @@ pub(super) async fn local(
     limits: &Arc<Limits>,
 ) -> Result<Artifact, Error> {
     if !path.is_dir() {
-        let provenance = provenance(path)?;
-        return packed(
-            &Blob::from_file(HELM_CHART_LAYER, path).await?,
-            provenance,
-            limits,
-        )
-        .await;
+        let archive = Blob::from_file(HELM_CHART_LAYER, path).await?;
+        return packed(&archive, provenance(path)?.as_ref(), limits).await;
     }
     let (folder, root) = (path.to_owned(), root.clone());
     let listed = tokio::task::spawn_blocking(move || list(&root, &folder, mtime)).await;
-    let (chart, tar) =
-        listed.map_err(|error| Error::internal(format!("file work ended: {error}")))??;
+    let tar = listed.map_err(|error| Error::internal(format!("file work ended: {error}")))??;
     let compressed = Compressed {
         inner: tar,
         limits: limits.clone(),
     };
-    let bytes = Blob::new(HELM_CHART_LAYER, Arc::new(compressed))
-        .read(CHART_LIMIT)
-        .await?;
-    artifact(&chart, bytes, None).await
+    let archive = Blob::new(HELM_CHART_LAYER, Arc::new(compressed));
+    packed(&archive, None, limits).await
 }
 
 /// A packed chart, wherever it is from.
 pub(super) async fn packed(
-    blob: &Blob,
-    provenance: Option<Bytes>,
+    archive: &Blob,
+    provenance: Option<&Blob>,
     limits: &Arc<Limits>,
 ) -> Result<Artifact, Error> {
-    let slots = limits.transfer(&blob.hosts()).await;
-    let bytes = blob.read(CHART_LIMIT).await?;
-    drop(slots);
-    let chart = scan(bytes.clone(), limits)
-        .await
-        .map_err(|error| error.context("read the packed chart"))?;
-    artifact(&chart, bytes, provenance).await
+    let chart = package(archive, provenance, limits).await;
+    chart
+        .map(|chart| chart.artifact)
+        .map_err(|error| error.context("read the packed chart"))
 }
 
-/// The bytes of a provenance file.
-pub(super) async fn provenance_of(blob: &Blob) -> Result<Bytes, Error> {
-    blob.read(METADATA_LIMIT).await
-}
-
-fn provenance(path: &Path) -> Result<Option<Bytes>, Error> {
-    let mut beside = path.as_os_str().to_owned();
+/// The provenance file beside a packed chart.
+fn provenance(chart: &Path) -> Result<Option<Blob>, Error> {
+    let mut beside = chart.as_os_str().to_owned();
     beside.push(".prov");
-    let beside = PathBuf::from(beside);
-    match std::fs::metadata(&beside) {
-        Ok(found) if found.is_file() && found.len() <= METADATA_LIMIT => {
-            let bytes = std::fs::read(&beside).map_err(|error| read_error(&beside, &error))?;
-            Ok(Some(bytes.into()))
-        }
-        _ => Ok(None),
-    }
+    let bytes = small_file(&PathBuf::from(beside))?;
+    Ok(bytes.map(|bytes| Blob::from_bytes(HELM_PROVENANCE_LAYER, bytes)))
 }
 
 fn read_error(path: &Path, error: &std::io::Error) -> Error {
     Error::io(format!("read {}", path.display()), error)
 }
 
-/// The metadata of a chart's folder, and the folder as tar. Blocks.
-fn list(root: &Root, folder: &Path, mtime: u64) -> Result<(Metadata, Blob), Error> {
-    let metadata = folder.join(METADATA);
-    let shown = metadata.display().to_string();
-    let bytes = small_file(&metadata)?.ok_or_else(|| {
+/// A chart's folder as tar. Blocks.
+fn list(root: &Root, folder: &Path, mtime: u64) -> Result<Blob, Error> {
+    let bytes = small_file(&folder.join(METADATA))?.ok_or_else(|| {
         Error::invalid(format!(
             "{} is no Helm chart: it has no {METADATA}",
             folder.display()
         ))
         .with_hint("give the `path` of the folder that has it")
     })?;
-    let chart = Metadata::read(&shown, &bytes)?;
+    let name = name(&bytes).map_err(|error| error.context(format!("read {}", folder.display())))?;
     let ignored = Ignored::read(small_file(&folder.join(".helmignore"))?.as_deref())?;
     let walk = Walk {
         root,
         follow: true,
         folders: false,
-        prefix: format!("{}/", chart.name),
+        prefix: format!("{name}/"),
         mtime,
     };
     let mut listing = walk.list(folder, &|path, is_folder| {
@@ -188,8 +92,8 @@ fn list(root: &Root, folder: &Path, mtime: u64) -> Result<(Metadata, Blob), Erro
             Decision::Include
         }
     })?;
-    listing.put_first(&format!("{}/{METADATA}", chart.name));
-    Ok((chart, listing.into_tar("application/x-tar")?))
+    listing.put_first(&format!("{name}/{METADATA}"));
+    listing.into_tar("application/x-tar")
 }
 
 /// A small file; `None` when it is not there.
@@ -197,8 +101,8 @@ fn small_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(read_error(path, &error)),
-        Ok(found) if found.len() > METADATA_LIMIT => Err(Error::limit(format!(
-            "{} is larger than {METADATA_LIMIT} bytes",
+        Ok(found) if found.len() > SMALL_FILE => Err(Error::limit(format!(
+            "{} is larger than {SMALL_FILE} bytes",
             path.display()
         ))),
         Ok(_) => std::fs::read(path)
@@ -207,73 +111,16 @@ fn small_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// Finds the metadata in a packed chart.
-async fn scan(bytes: Bytes, limits: &Arc<Limits>) -> Result<Metadata, Error> {
-    let mut input = gunzip(Box::pin(futures::stream::iter([Ok(bytes)])), limits);
-    let (mut reader, mut seen) = (TarReader::new(), 0_u64);
-    let mut found: Option<Vec<u8>> = None;
-    while let Some(chunk) = input.next().await {
-        let chunk = chunk?;
-        seen += chunk.len() as u64;
-        if seen > SCAN_LIMIT {
-            return Err(Error::limit(format!(
-                "it has more than {SCAN_LIMIT} bytes unpacked"
-            )));
-        }
-        reader.feed(chunk);
-        while let Some(event) = reader.next_event()? {
-            match (event, &mut found) {
-                (TarEvent::Entry(entry), None) => {
-                    let path = entry.safe_path()?;
-                    let is_metadata = path
-                        .split_once('/')
-                        .is_some_and(|(_, name)| name == METADATA);
-                    if is_metadata && entry.kind == TarKind::File {
-                        if entry.size > METADATA_LIMIT {
-                            return Err(Error::limit(format!(
-                                "its {METADATA} is larger than {METADATA_LIMIT} bytes"
-                            )));
-                        }
-                        found = Some(Vec::new());
-                    }
-                }
-                (TarEvent::Data(data), Some(metadata)) => metadata.extend_from_slice(&data),
-                (TarEvent::EntryEnd, Some(metadata)) => return Metadata::read(METADATA, metadata),
-                _ => {}
-            }
-        }
+/// The name of a chart, which is that of the folder in its archive.
+fn name(metadata: &[u8]) -> Result<String, Error> {
+    let text = std::str::from_utf8(metadata)
+        .map_err(|_| Error::invalid(format!("{METADATA} is no text in UTF-8")))?;
+    let chart = ChartMetadata::parse(text)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match chart.name() {
+        name if name.chars().all(plain) && !name.starts_with('.') => Ok(name.to_owned()),
+        name => Err(Error::invalid(format!("`{name}` is not a name of a chart"))),
     }
-    reader.finish()?;
-    Err(Error::invalid(format!(
-        "it has no {METADATA} in its folder"
-    )))
-}
-
-async fn artifact(
-    chart: &Metadata,
-    packed: Bytes,
-    provenance: Option<Bytes>,
-) -> Result<Artifact, Error> {
-    let stores = MemoryStores::with_limit(format!("chart {}", chart.name), 2 * CHART_LIMIT);
-    let store = stores.store("chart")?;
-    let config = Blob::from_bytes(HELM_CONFIG, to_sorted(&chart.document));
-    let mut layers = vec![Blob::from_bytes(HELM_CHART_LAYER, packed)];
-    layers.extend(provenance.map(|bytes| Blob::from_bytes(HELM_PROVENANCE_LAYER, bytes)));
-    let config = store.push(&config, &[]).await?.descriptor;
-    let mut links = Vec::new();
-    for layer in &layers {
-        links.push(store.push(layer, &[]).await?.descriptor);
-    }
-    let mut manifest = Manifest::image(config, links);
-    manifest.annotations = Some(chart.annotations());
-    let manifest = RawManifest::write(&manifest);
-    store.put_manifest(&manifest, None).await?;
-    Ok(Artifact::Stored(Stored {
-        root: manifest.descriptor(),
-        store,
-        // `+` may not stand in tags; this is how Helm writes it.
-        tag: Some(chart.version.replace('+', "_")),
-    }))
 }
 
 /// What `.helmignore` leaves out, by Helm's rules: a negated line that does not match leaves out, too.
@@ -352,7 +199,11 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use ocm_content::gzip::gunzip;
     use ocm_content::limits::LimitsConfig;
+    use ocm_specs::media_type::HELM_CONFIG;
+    use ocm_specs::oci::Manifest;
 
     const CHART: &str =
         "apiVersion: v2\nname: shop\nversion: 1.2.3+x\ndescription: A shop\nkeywords: [b, a]\n";
@@ -382,7 +233,7 @@ mod tests {
 
     async fn files(artifact: &Artifact) -> (Manifest, Vec<String>, Bytes) {
         let Artifact::Stored(stored) = artifact else {
-            panic!("it is stored")
+            panic!("it is assembled")
         };
         let manifest = stored
             .store
@@ -486,8 +337,8 @@ mod tests {
             assert!(error.to_string().contains(expected), "{error}");
         }
         for (text, expected) in [
-            ("name: x\n", "Chart.yaml: the chart has no `version`"),
-            ("version: 1.0.0\n", "the chart has no `name`"),
+            ("name: x\n", "Chart.yaml has no `version`"),
+            ("version: 1.0.0\n", "Chart.yaml has no `name`"),
             ("name: ../x\nversion: 1.0.0\n", "is not a name of a chart"),
             ("name: [\n", "Chart.yaml:2:1"),
         ] {

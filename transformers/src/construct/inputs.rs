@@ -16,6 +16,7 @@ use super::patterns::{Patterns, is_ambiguous};
 use super::root::Root;
 use super::{chart, remote, sniff};
 use crate::pipe::Compressed;
+use crate::platforms;
 
 /// Media type of a folder's tar, where none is given.
 const TAR: &str = "application/x-tar";
@@ -97,12 +98,14 @@ impl Inputs<'_> {
             Input::Fetched {
                 access,
                 chart,
+                platforms,
                 hint,
             } => {
                 let content = if *chart {
                     self.fetched_chart(access).await?
                 } else {
-                    remote::content(self.session, access).await?
+                    let content = remote::content(self.session, access).await?;
+                    only_platforms(content, platforms).await?
                 };
                 (content, hint.clone())
             }
@@ -130,10 +133,7 @@ impl Inputs<'_> {
             }
         ) {
             let chart = self.session.helm_chart(access, None).boxed().await?;
-            let provenance = match &chart.provenance {
-                Some(provenance) => Some(chart::provenance_of(provenance).await?),
-                None => None,
-            };
+            let provenance = chart.provenance.as_ref();
             return Ok(chart::packed(&chart.archive, provenance, limits)
                 .await?
                 .into());
@@ -238,4 +238,14 @@ fn ambiguous(dir: &DirInput) -> Vec<String> {
             format!("`{pattern}` is read as a glob; as a regular expression write `^{pattern}`")
         })
         .collect()
+}
+
+/// Of an image for several platforms, those that are wanted.
+async fn only_platforms(content: Content, wanted: &[String]) -> Result<Content, Error> {
+    match content {
+        Content::Artifact(artifact) if !wanted.is_empty() => {
+            platforms::filter(artifact, wanted).await.map(Into::into)
+        }
+        other => Ok(other),
+    }
 }
