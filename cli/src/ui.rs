@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ocm_content::Disk;
 use tracing_subscriber::EnvFilter;
@@ -16,7 +16,7 @@ use crate::error::{CliError, ExitCode};
 pub(crate) struct Ui {
     pub(crate) global: Global,
     pub(crate) environment: Environment,
-    config: OnceLock<Config>,
+    config: OnceLock<Arc<Config>>,
 }
 
 impl Ui {
@@ -32,11 +32,11 @@ impl Ui {
     }
 
     /// The configuration, read once.
-    pub(crate) fn config(&self) -> Result<&Config, CliError> {
+    pub(crate) fn config(&self) -> Result<&Arc<Config>, CliError> {
         if let Some(config) = self.config.get() {
             return Ok(config);
         }
-        let config = Config::read(self)?;
+        let config = Arc::new(Config::read(self)?);
         Ok(self.config.get_or_init(|| config))
     }
 

@@ -142,7 +142,7 @@ impl JsonSchema for DescriptorField {
         let resource = generator.subschema_for::<ResourceField>();
         json_schema!({
             "type": "object",
-            "description": "A component descriptor, schema version v2.",
+            "description": "A component descriptor: schema version v2, or v3alpha1 where one is carried.",
             "properties": {
                 "meta": {"type": "object", "additionalProperties": true},
                 "component": {
@@ -162,8 +162,21 @@ impl JsonSchema for DescriptorField {
                 },
                 "signatures": true,
                 "nestedDigests": true,
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "metadata": {"type": "object", "additionalProperties": true},
+                "repositoryContexts": true,
+                "spec": {
+                    "type": "object",
+                    "properties": {
+                        "resources": {"type": ["array", "null"], "items": resource},
+                        "sources": true,
+                        "references": true,
+                    },
+                    "additionalProperties": true,
+                },
             },
-            "required": ["component"],
+            "anyOf": [{"required": ["component"]}, {"required": ["apiVersion", "metadata", "spec"]}],
             "additionalProperties": true,
         })
     }
@@ -231,12 +244,16 @@ const OMITTED_WHEN_EMPTY: [&str; 6] = [
 /// A descriptor that expressions put together, as Go would store it: optional fields that are null are left out. One that
 /// was read and not touched has no such field and stays as it is.
 fn tidy_descriptor(mut document: Json) -> Json {
-    if let Some(component) = document.get_mut("component").and_then(Json::as_object_mut) {
+    let part = match document.get("apiVersion") {
+        Some(_) => "spec",
+        None => "component",
+    };
+    if let Some(component) = document.get_mut(part).and_then(Json::as_object_mut) {
         let composed = component
             .iter()
             .any(|(key, value)| value.is_null() && OMITTED_WHEN_EMPTY.contains(&key.as_str()));
         drop_nulls(component);
-        for list in ["resources", "sources", "componentReferences"] {
+        for list in ["resources", "sources", "componentReferences", "references"] {
             for element in component
                 .get_mut(list)
                 .and_then(Json::as_array_mut)

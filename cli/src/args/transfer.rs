@@ -209,7 +209,8 @@ pub(crate) struct TransferOptions {
     /// What becomes of signatures that do not hold for what is uploaded, since steps changed it [default: fail].
     #[arg(long, value_name = "POLICY")]
     pub(crate) on_broken_signature: Option<OnBrokenArg>,
-    /// PEM file with the private key that makes broken signatures anew (repeatable; --on-broken-signature resign).
+    /// PEM file with the private key that makes broken signatures anew (repeatable; --on-broken-signature resign); where none
+    /// is named, those of the configuration do.
     #[arg(short = 'K', long, value_name = "[NAME=]FILE")]
     pub(crate) private_key: Vec<String>,
     /// Write a report of the run to this file (JSON; `ocm get schema report` prints its schema).

@@ -17,14 +17,16 @@ use ocm_transformers::generate::{
     Condition, Copy, Generated, Handler, Options, Override, UploadAs, generate,
 };
 use ocm_transformers::platforms::check_platform;
-use ocm_transformers::signing::{BrokenSignatures, Closure, DigestOptions, OnBrokenSignature};
+use ocm_transformers::signing::{
+    BrokenSignatures, Closure, DigestOptions, OnBrokenSignature, SigningKeys,
+};
 
 use crate::args::{
     Carry, CarryArchive, CarryVersions, FormArg, TransferOptions, UploadAsArg, VersionChoice,
 };
 use crate::commands::carry_uploads;
 use crate::commands::carry_verify::{self, Verifier};
-use crate::commands::keys::private_keys;
+use crate::commands::keys::Keys;
 use crate::commands::select;
 use crate::config::{CopyMode, TransferConfig, UploadType};
 use crate::error::{CliError, ExitCode};
@@ -462,17 +464,16 @@ pub(crate) fn provide(
     session.provide(policy(options));
     let policy = on_broken_signature(options);
     let is_resigning = policy == OnBrokenSignature::Resign;
-    if is_resigning == options.private_key.is_empty() {
-        return Err(CliError::usage(match is_resigning {
-            true => "--on-broken-signature resign needs a key",
-            false => "--private-key is for --on-broken-signature resign",
-        })
-        .with_hint("write --on-broken-signature resign --private-key [NAME=]FILE"));
+    if !is_resigning && !options.private_key.is_empty() {
+        let message = "--private-key is for --on-broken-signature resign";
+        return Err(CliError::usage(message)
+            .with_hint("write --on-broken-signature resign --private-key [NAME=]FILE"));
     }
-    session.provide(BrokenSignatures {
-        policy,
-        keys: private_keys(&options.private_key, ui)?,
-    });
+    let keys: Option<Box<dyn SigningKeys>> = match is_resigning {
+        true => Some(Box::new(Keys::new(ui, &options.private_key, &[], &[])?)),
+        false => None,
+    };
+    session.provide(BrokenSignatures { policy, keys });
     Ok(())
 }
 

@@ -23,7 +23,7 @@ const LISTED: usize = 10;
 
 /// What is to be verified.
 pub(crate) struct Verifier<'a> {
-    keys: Keys<'a>,
+    keys: Keys,
     names: Vec<String>,
     all: bool,
     session: &'a Session,

@@ -2,18 +2,20 @@
 //!
 //! *Invariant*: a key is read, used and forgotten; none is printed or written.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ocm_content::{Error, ErrorKind};
 use ocm_repository::credentials::{Consumers, Identity, Properties};
 use ocm_specs::Algorithm;
 use ocm_specs::normalisation::Normalisation;
 use ocm_transformers::signing::{
-    PrivateKey, PublicMaterial, SignatureAlgorithm, SignatureEncoding,
+    PrivateKey, PublicMaterial, SignatureAlgorithm, SignatureEncoding, SigningKeys,
 };
 use serde_json::Value as Json;
 
 use crate::config::Config;
+use crate::environment::Environment;
 use crate::error::{CliError, ExitCode};
 use crate::ui::Ui;
 
@@ -25,9 +27,9 @@ const SIGNING_CONFIG: &str = "signing.config.ocm.software";
 const CONSUMER: &str = "RSA/v1alpha1";
 
 /// Where keys come from.
-pub(crate) struct Keys<'a> {
-    ui: &'a Ui,
-    config: &'a Config,
+pub(crate) struct Keys {
+    environment: Environment,
+    config: Arc<Config>,
     consumers: Consumers,
     private: Vec<(Option<String>, PathBuf)>,
     public: Vec<(Option<String>, PathBuf)>,
@@ -41,17 +43,17 @@ enum Half {
     Public,
 }
 
-impl<'a> Keys<'a> {
+impl Keys {
     /// Takes `[NAME=]FILE` arguments, and reads the configuration.
     pub(crate) fn new(
-        ui: &'a Ui,
+        ui: &Ui,
         private: &[String],
         public: &[String],
         roots: &[PathBuf],
     ) -> Result<Self, CliError> {
-        let config = ui.config()?;
+        let config = ui.config()?.clone();
         Ok(Self {
-            ui,
+            environment: ui.environment.clone(),
             consumers: config.consumers()?,
             config,
             private: private.iter().map(|it| named_file(it)).collect(),
@@ -88,7 +90,7 @@ impl<'a> Keys<'a> {
         let mut roots = Vec::new();
         for path in &self.roots {
             roots.push((
-                read(&self.ui.environment.working_directory.join(path))?,
+                read(&self.environment.working_directory.join(path))?,
                 path.display().to_string(),
             ));
         }
@@ -182,7 +184,7 @@ impl<'a> Keys<'a> {
         if let Some((_, path)) = own.or(general) {
             let from = format!("key file {}", path.display());
             return Ok(Some((
-                read(&self.ui.environment.working_directory.join(path))?,
+                read(&self.environment.working_directory.join(path))?,
                 from,
             )));
         }
@@ -258,7 +260,7 @@ impl<'a> Keys<'a> {
         }
         match get(file, old_file) {
             Some(path) => {
-                let path = self.ui.environment.expand_home(path.expose());
+                let path = self.environment.expand_home(path.expose());
                 Ok(Some((read(&path)?, from)))
             }
             None => Ok(None),
@@ -269,7 +271,7 @@ impl<'a> Keys<'a> {
     fn key_data(&self, key: &Json, from: &str) -> Result<Option<(String, String)>, CliError> {
         let text = |field: &str| key.get(field).and_then(Json::as_str);
         let text = match (text("path"), text("stringdata")) {
-            (Some(path), _) => read(&self.ui.environment.expand_home(path))?,
+            (Some(path), _) => read(&self.environment.expand_home(path))?,
             (None, Some(text)) => text.to_owned(),
             (None, None) => {
                 let message = format!("{from} has neither `path` nor `stringdata`");
@@ -280,20 +282,20 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// The private keys of `[NAME=]FILE` arguments, by the names of signatures.
-pub(crate) fn private_keys(
-    arguments: &[String],
-    ui: &Ui,
-) -> Result<BTreeMap<Option<String>, PrivateKey>, CliError> {
-    let mut keys = BTreeMap::new();
-    for (name, path) in arguments.iter().map(|it| named_file(it)) {
-        let text = read(&ui.environment.working_directory.join(&path))?;
-        let key = PrivateKey::from_pem(&text).map_err(|error| {
-            CliError::from(error.context(format!("key file {}", path.display())))
-        })?;
-        keys.insert(name, key);
+impl SigningKeys for Keys {
+    fn private(&self, name: &str, algorithm: SignatureAlgorithm) -> Result<PrivateKey, Error> {
+        Self::private(self, name, algorithm).map_err(|error| {
+            let kind = match error.code {
+                ExitCode::NotFound => ErrorKind::NotFound,
+                _ => ErrorKind::Invalid,
+            };
+            let cause = Error::new(kind, error.message);
+            match error.hint {
+                Some(hint) => cause.with_hint(hint),
+                None => cause,
+            }
+        })
     }
-    Ok(keys)
 }
 
 fn missing(half: &str, name: &str, algorithm: SignatureAlgorithm) -> CliError {

@@ -93,7 +93,7 @@ pub(crate) async fn component_version(args: VerifyArgs, ui: &Ui) -> Result<(), C
 
 async fn signatures(
     args: &VerifyArgs,
-    keys: &Keys<'_>,
+    keys: &Keys,
     session: &Session,
     resolver: &Resolver,
     version: &ComponentVersion,

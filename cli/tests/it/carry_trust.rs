@@ -1,6 +1,8 @@
 //! Transfers and signatures: what must hold before, what holds behind, and what a second run costs.
 
-use ocm_specs::descriptor::{DigestSpec, Encoding};
+use ocm_content::Blob;
+use ocm_specs::RepositorySpec;
+use ocm_specs::descriptor::{DigestSpec, ElementKind, Encoding};
 use ocm_testdata::components::{self, HELLOWORLD};
 use ocm_testdata::fixtures::{self, ArchiveForm};
 use ocm_testdata::peers::vector;
@@ -325,6 +327,54 @@ async fn check_kept(place: &Place, reference: &str, registry: &str) {
     }
 }
 
+/// A descriptor of the schema v3alpha1 stays one, with what it references, whichever way it goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newer_schema_is_carried_as_it_is() {
+    let (place, peer) = (Place::new(), Peer::embedded().await);
+    store(
+        &place,
+        "./source",
+        descriptor("acme.org/dep", "0.1.0", json!([])),
+        "dependency",
+    )
+    .await;
+    let spec: RepositorySpec = "./source".parse().unwrap();
+    let source = place.session().repository(&spec, true).await.unwrap();
+    let element = json!({"name": "tool", "version": "1", "type": "blob", "relation": "local", "access": {"type": "none"}});
+    let blob = Blob::from_bytes("text/plain", "tool").into();
+    let tool = source
+        .prepare_local_blob("acme.org/new", ElementKind::Resource, &element, &blob)
+        .await
+        .unwrap();
+    let document = json!({
+        "apiVersion": "ocm.software/v3alpha1", "kind": "ComponentVersion",
+        "metadata": {"name": "acme.org/new", "version": "1.0.0", "provider": {"name": "acme"}},
+        "repositoryContexts": [], "spec": {
+            "resources": [tool],
+            "references": [{"name": "dep", "componentName": "acme.org/dep", "version": "0.1.0"}],
+        },
+    });
+    put(&place, "./source", document).await;
+    let registry = format!("{}/new", host(&peer));
+    let new = "acme.org/new:1.0.0";
+    for (from, to) in [
+        ("./source", registry.as_str()),
+        (&registry, "./back.tgz"),
+        ("./back.tgz", "./back"),
+    ] {
+        let line = format!("transfer cv -r --copy-resources {from}//{new} {to}");
+        run(&place, &line).await.ok();
+        run(&place, &format!("check cv {to}//{new}")).await.ok();
+        for reference in [new, "acme.org/dep:0.1.0"] {
+            assert_eq!(
+                stored(&place, &format!("{to}//{reference}")).await,
+                stored(&place, &format!("./source//{reference}")).await,
+                "{to}"
+            );
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_signature_is_decided_on() {
     if !has_openssl() {
@@ -372,7 +422,22 @@ async fn a_broken_signature_is_decided_on() {
         .await
         .ok();
     run(&place, verify).await.ok();
-    change("--on-broken-signature resign").await.code(2);
+    let none = change("--on-broken-signature resign").await.code(4);
+    assert!(none.stderr.contains("--private-key"), "{}", none.stderr);
+    place.put(
+        "keys.yaml",
+        format!(
+            "type: generic.config.ocm.software/v1\nconfigurations:\n- type: credentials.config.ocm.software\n  consumers:\n  \
+             - identity: {{type: RSA/v1alpha1, algorithm: RSASSA-PSS, signature: default}}\n    credentials:\n    \
+             - type: Credentials/v1\n      properties: {{private_key_pem_file: {}}}\n",
+            place.path("key.pem").display()
+        ),
+    );
+    change("--on-broken-signature drop").await.ok();
+    change("--on-broken-signature resign --config keys.yaml")
+        .await
+        .ok();
+    run(&place, verify).await.ok();
     change("--private-key key.pem").await.code(2);
 }
 

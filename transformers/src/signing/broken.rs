@@ -40,8 +40,17 @@ pub enum OnBrokenSignature {
 pub struct BrokenSignatures {
     /// Unless a step says otherwise.
     pub policy: OnBrokenSignature,
-    /// Keys for [`OnBrokenSignature::Resign`] by the names of signatures; without a name, for all others.
-    pub keys: BTreeMap<Option<String>, PrivateKey>,
+    /// Keys for [`OnBrokenSignature::Resign`].
+    pub keys: Option<Box<dyn SigningKeys>>,
+}
+
+/// Where the keys are that make signatures.
+pub trait SigningKeys: Send + Sync {
+    /// The key that makes the signature `name` with `algorithm`.
+    ///
+    /// # Errors
+    /// [`ocm_content::ErrorKind::NotFound`] when there is none; its hint says how to give one.
+    fn private(&self, name: &str, algorithm: SignatureAlgorithm) -> Result<PrivateKey, Error>;
 }
 
 impl fmt::Debug for BrokenSignatures {
@@ -238,14 +247,15 @@ fn resign(
     run: Option<&BrokenSignatures>,
 ) -> Result<ComponentDescriptor, Error> {
     for name in names {
-        let keys = run.map(|run| &run.keys);
-        let key = keys.and_then(|keys| keys.get(&Some(name.clone())).or_else(|| keys.get(&None)));
-        let key = key.ok_or_else(|| {
-            Error::not_found(format!("there is no key to make signature `{name}` anew"))
-                .with_hint("name it with --private-key [NAME=]FILE")
-        })?;
         let options = options_of(&descriptor, name);
-        sign(&mut descriptor, key, &options)?;
+        let keys = run.and_then(|run| run.keys.as_deref());
+        let key = keys.map_or_else(
+            || Err(Error::not_found("this run has no keys")),
+            |keys| keys.private(name, options.algorithm),
+        );
+        let key =
+            key.map_err(|error| error.context(format!("make the signature `{name}` anew")))?;
+        sign(&mut descriptor, &key, &options)?;
     }
     Ok(descriptor)
 }

@@ -13,7 +13,7 @@ mod signature;
 pub mod steps;
 mod unambiguous;
 
-pub use broken::{BrokenSignatures, OnBrokenSignature};
+pub use broken::{BrokenSignatures, OnBrokenSignature, SigningKeys};
 pub use closure::{Closure, DigestOptions, Member};
 pub use content::{ContentCheck, ContentState, check_content};
 pub use rsa::{PrivateKey, PublicKey, PublicMaterial, SignatureAlgorithm};
