@@ -22,7 +22,7 @@ pub(crate) struct LoginArgs {
         conflicts_with = "password_stdin"
     )]
     pub(crate) password: Option<String>,
-    /// Read the password from stdin.
+    /// Read the password from stdin. Without it, and without --password, it is asked for at a terminal.
     #[arg(long)]
     pub(crate) password_stdin: bool,
     /// Store without asking the registry first.

@@ -28,7 +28,7 @@ pub(crate) async fn log_in(args: LoginArgs, ui: &Ui) -> Result<(), CliError> {
     let path = file(args.authfile.as_deref(), ui)?;
     // Read first: what can't be stored need not be typed.
     let mut docker = read(&path)?;
-    let password = password(&args, ui)?;
+    let password = password(&args, &server, ui)?;
     if !args.no_verify {
         verify(&args, &server, &password, ui).await?;
     }
@@ -121,18 +121,22 @@ fn write(path: &Path, docker: &DockerFile) -> Result<(), CliError> {
     written.map_err(|error| CliError::file("write", path, &error))
 }
 
-fn password(args: &LoginArgs, ui: &Ui) -> Result<Secret, CliError> {
+/// Asks the person at the terminal; what is typed is not shown.
+fn asked(username: &str, server: &Server) -> Result<String, CliError> {
+    rpassword::prompt_password(format!("Password of {username} at {server}: ")).map_err(|error| {
+        CliError::usage(format!("read the password: {error}"))
+            .with_hint("read it from stdin with --password-stdin")
+    })
+}
+
+fn password(args: &LoginArgs, server: &Server, ui: &Ui) -> Result<Secret, CliError> {
     let text = match &args.password {
         Some(password) => {
             ui.note("warning: others may see a password on the command line; --password-stdin is safer\n");
             password.clone()
         }
         None if args.password_stdin => from_stdin()?,
-        None if std::io::stdin().is_terminal() => {
-            return Err(CliError::usage("a password is needed").with_hint(
-                "pipe it in, which keeps it off the screen: `read -rs P; echo \"$P\" | ocm login --password-stdin …`",
-            ));
-        }
+        None if std::io::stdin().is_terminal() => asked(&args.username, server)?,
         None => {
             return Err(CliError::usage("a password is needed")
                 .with_hint("read it from stdin with --password-stdin"));

@@ -1,13 +1,15 @@
 //! `ocm login`, `ocm logout` and `ocm doctor credentials`, against registries that ask who is asking.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ocm_content::MemoryStores;
 use ocm_registry::{Auth, Registry, RegistryConfig, Running, Users};
-use ocm_testdata::peers::DockerRegistry;
+use ocm_testdata::peers::{DockerRegistry, installed};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::place::{Place, Ran};
 
@@ -169,6 +171,60 @@ async fn passwords_come_from_where_they_are_said_to() {
         &["login", "u:secret@h", "-u", "jo", "--password-stdin"],
     );
     odd.await.code(2);
+}
+
+/// At a terminal the password is asked for, and not shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_asked() {
+    if !installed("script") {
+        return;
+    }
+    let place = Place::new();
+    let registry = embedded(|users| Auth::Basic { users }).await;
+    let host = registry.addr.to_string();
+    let line = format!("{} login {host} -u jo", env!("CARGO_BIN_EXE_ocm"));
+    let mut terminal = tokio::process::Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .env("HOME", place.path("home"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (mut keys, mut screen) = (
+        terminal.stdin.take().unwrap(),
+        terminal.stdout.take().unwrap(),
+    );
+    let talk = async {
+        let mut shown = String::new();
+        let mut typed = false;
+        let mut buffer = [0; 1024];
+        loop {
+            let length = screen.read(&mut buffer).await.unwrap_or(0);
+            if length == 0 {
+                return shown;
+            }
+            shown.push_str(&String::from_utf8_lossy(&buffer[..length]));
+            if !typed && shown.contains("Password of jo at ") {
+                typed = true;
+                keys.write_all(format!("{PASSWORD}\n").as_bytes())
+                    .await
+                    .unwrap();
+            }
+        }
+    };
+    let shown = tokio::time::timeout(Duration::from_secs(60), talk)
+        .await
+        .expect("it ends");
+    assert!(terminal.wait().await.unwrap().success(), "{shown}");
+    assert!(
+        shown.contains("logged in") && !shown.contains(PASSWORD),
+        "{shown}"
+    );
+    assert_eq!(
+        config(&place)["auths"][&host]["auth"].as_str(),
+        Some("am86c2VjcmV0")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
