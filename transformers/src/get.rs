@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use ocm_content::{Content, Error};
+use ocm_content::Error;
 use ocm_engine::{ContentRef, Effect, Lineage, Outcome, StepContext, StepError, Transformer};
-use ocm_repository::{ComponentVersion, Session};
-use ocm_specs::descriptor::{Element, ElementKind};
+use ocm_repository::Session;
+use ocm_specs::descriptor::ElementKind;
 use ocm_specs::{Identity, RepositorySpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -55,39 +55,48 @@ impl Transformer for GetResource {
         cx: StepContext,
         spec: GetResourceSpec,
     ) -> Result<Outcome<GetResourceOutput>, StepError> {
-        let session = cx.session::<Session>()?;
-        let repository = open(&session, &spec.repository, Access::Read).await?;
-        let version = repository.get(&spec.component, &spec.version).await?;
-        let wanted: Identity = spec.resource_identity.into_iter().collect();
-        let element = version.descriptor.resource(&wanted).map_err(|error| {
-            StepError::at("resourceIdentity", Error::not_found(error.to_string()))
-        })?;
-        let content = content(&session, &version, &element).await?;
-        let lineage = Lineage {
+        let place = Place {
+            repository: spec.repository,
             component: spec.component,
             version: spec.version,
-            resource: Some(element.value().clone()),
         };
-        let file = cx.offer("file", content).with_lineage(Some(lineage));
-        Ok(Outcome::new(GetResourceOutput {
-            file,
-            resource: ResourceField(element.value().clone()),
-        }))
+        let wanted = spec.resource_identity.into_iter().collect();
+        let (file, resource) = read(&cx, place, ElementKind::Resource, wanted).await?;
+        Ok(Outcome::new(GetResourceOutput { file, resource }))
     }
 }
 
-/// The content of an element, which must be what the descriptor states.
-async fn content(
-    session: &Session,
-    version: &ComponentVersion,
-    element: &Element<'_>,
-) -> Result<Content, StepError> {
-    expect_stated(
-        session.content(version, element).await?,
-        element,
-        session.limits(),
-    )
-    .await
+/// Where a component version is.
+struct Place {
+    repository: RepositorySpec,
+    component: String,
+    version: String,
+}
+
+/// The content of an element, which must be what the descriptor states, and the element as it stands there.
+async fn read(
+    cx: &StepContext,
+    place: Place,
+    kind: ElementKind,
+    wanted: Identity,
+) -> Result<(ContentRef, ResourceField), StepError> {
+    let session = cx.session::<Session>()?;
+    let repository = open(&session, &place.repository, Access::Read).await?;
+    let version = repository.get(&place.component, &place.version).await?;
+    let field = format!("{}Identity", kind.as_str());
+    let element = version
+        .descriptor
+        .find(kind, &wanted)
+        .map_err(|error| StepError::at(field, Error::not_found(error.to_string())))?;
+    let content = session.content(&version, &element).await?;
+    let content = expect_stated(content, &element, session.limits()).await?;
+    let lineage = (kind == ElementKind::Resource).then(|| Lineage {
+        component: place.component,
+        version: place.version,
+        resource: Some(element.value().clone()),
+    });
+    let file = cx.offer("file", content).with_lineage(lineage);
+    Ok((file, ResourceField(element.value().clone())))
 }
 
 /// `GetSource`: a handle to a source's content.
@@ -129,21 +138,14 @@ impl Transformer for GetSource {
         cx: StepContext,
         spec: GetSourceSpec,
     ) -> Result<Outcome<GetSourceOutput>, StepError> {
-        let session = cx.session::<Session>()?;
-        let repository = open(&session, &spec.repository, Access::Read).await?;
-        let version = repository.get(&spec.component, &spec.version).await?;
-        let wanted: Identity = spec.source_identity.into_iter().collect();
-        let element = version
-            .descriptor
-            .find(ElementKind::Source, &wanted)
-            .map_err(|error| {
-                StepError::at("sourceIdentity", Error::not_found(error.to_string()))
-            })?;
-        let content = content(&session, &version, &element).await?;
-        Ok(Outcome::new(GetSourceOutput {
-            file: cx.offer("file", content),
-            source: ResourceField(element.value().clone()),
-        }))
+        let place = Place {
+            repository: spec.repository,
+            component: spec.component,
+            version: spec.version,
+        };
+        let wanted = spec.source_identity.into_iter().collect();
+        let (file, source) = read(&cx, place, ElementKind::Source, wanted).await?;
+        Ok(Outcome::new(GetSourceOutput { file, source }))
     }
 }
 
