@@ -20,6 +20,9 @@ pub enum RepositoryReferenceError {
         "unsupported repository type `{0}`: expected oci, ctf, OCIRepository, CommonTransportFormat or another of their spellings"
     )]
     Type(String),
+    /// A place in a registry, without the registry.
+    #[error("`{0}` names no registry host: expected [oci://|https://|http://]host[:port][/path]")]
+    Host(String),
 }
 
 impl FromStr for RepositorySpec {
@@ -41,7 +44,7 @@ pub fn typed(type_name: &str, place: &str) -> Result<RepositorySpec, RepositoryR
     let mut spec = if place.is_empty() {
         return Err(RepositoryReferenceError::Empty);
     } else if OCI_TYPES.contains(&type_name) {
-        oci(place)
+        oci(place)?
     } else if is_file_type(type_name) {
         RepositorySpec::ctf(place)
     } else if let Some((type_name @ ("ctf" | "ca"), format @ ("directory" | "tar" | "tgz"))) =
@@ -71,11 +74,10 @@ pub fn untyped(place: &str) -> Result<RepositorySpec, RepositoryReferenceError> 
     if place.is_empty() {
         return Err(RepositoryReferenceError::Empty);
     }
-    Ok(if looks_like_file(place) {
-        RepositorySpec::ctf(place)
-    } else {
-        oci(place)
-    })
+    if looks_like_file(place) {
+        return Ok(RepositorySpec::ctf(place));
+    }
+    oci(place)
 }
 
 /// Does the text start like an absolute path on Windows (`C:\` or `C:/`)?
@@ -135,14 +137,14 @@ fn leaves_its_folder(text: &str) -> bool {
     false
 }
 
-fn oci(place: &str) -> RepositorySpec {
+fn oci(place: &str) -> Result<RepositorySpec, RepositoryReferenceError> {
     let host_start = place.find("://").map_or(0, |at| at + 3);
-    let (base_url, sub_path) = match place[host_start..].find('/') {
-        Some(slash) => (
-            &place[..host_start + slash],
-            &place[host_start + slash + 1..],
-        ),
-        None => (place, ""),
-    };
-    RepositorySpec::oci(base_url, sub_path)
+    let (host, sub_path) = place[host_start..]
+        .split_once('/')
+        .unwrap_or((&place[host_start..], ""));
+    if host.is_empty() || host.ends_with(':') {
+        return Err(RepositoryReferenceError::Host(place.to_owned()));
+    }
+    let base_url = &place[..host_start + host.len()];
+    Ok(RepositorySpec::oci(base_url, sub_path))
 }

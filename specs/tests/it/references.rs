@@ -108,6 +108,7 @@ fn guesses_beyond_the_vectors() {
         "https://ghcr.io/acme",
         "https:///acme.org/x:1.0.0",
         "oci:///component-descriptors/acme.org/x:1.0.0",
+        "oci::///acme.org/x:1.0.0",
         "ghcr.io/org//ocm.software/cli@sha256:00",
         "ghcr.io/org//NotAComponent:1.0.0",
         "//ocm.software/cli",
