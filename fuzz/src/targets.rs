@@ -84,7 +84,8 @@ fn yaml(data: &[u8]) {
 fn same_numbers(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
-        Value::Number(number) => Value::String(format!("{:?}", number.as_f64())),
+        // As integers they have no negative zero.
+        Value::Number(number) => Value::String(format!("{:?}", number.as_f64().map(|it| it + 0.0))),
         Value::Array(list) => list.into_iter().map(same_numbers).collect(),
         Value::Object(map) => {
             let pairs = map

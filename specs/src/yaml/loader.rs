@@ -256,6 +256,7 @@ mod tests {
             "a: 1\n[b: !x, 1]",
             "t:2:5: a tag must be followed by a blank",
         );
+        check("a: 1\nb:!x, c: 2", r#"{"a":1,"b:!x, c":2}"#);
         check(
             "a: 'x !x, y' # !x,\nb: |\n !x, y\nc: [a !x, b]",
             r#"{"a":"x !x, y","b":"!x, y\n","c":["a !x","b"]}"#,

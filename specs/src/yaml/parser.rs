@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libyaml_safer::{Encoding, Event, Parser, Scanner, TokenData};
 
+use super::builder::behind_properties;
 use super::{DEPTH_CEILING, Span};
 
 /// Line breaks as YAML 1.1 and its parser see them.
@@ -123,8 +124,16 @@ const CANDIDATES: usize = 16;
 /// Bytes that the scanner may run ahead of the parser, with a wide margin: its own limit is 1,024.
 const LOOK_AHEAD: u64 = 8192;
 
-/// What the scanner says of a key that must be one, and has no colon yet.
-const KEY_WITHOUT_COLON: &str = "could not find expected ':'";
+/// Whether the text ends inside of a list or map that can only be a key: the scanner misses the key's colon before it tells
+/// the tag. No such key is taken, whatever is in it.
+fn is_in_key(text: &str, error: &libyaml_safer::Error) -> bool {
+    let key = error
+        .context_mark()
+        .filter(|_| error.to_string().contains("could not find expected ':'"))
+        .and_then(|mark| usize::try_from(mark.index).ok())
+        .filter(|at| text.is_char_boundary(*at));
+    key.is_some_and(|at| text[behind_properties(text, at)..].starts_with(['[', '{']))
+}
 
 /// The first tag with a comma right behind it.
 fn tag_before_comma(text: &str) -> Option<Span> {
@@ -159,8 +168,7 @@ fn in_tag(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!;/?:@&=+$.%~*'()_-<>".contains(&byte)
 }
 
-/// Whether the scanner sees a tag at byte `at`; the text ends behind it. So it does where it misses the colon of a key that
-/// is a list or map: nothing that began before the key is open then, and no such key is taken anyway.
+/// Whether the scanner sees a tag at byte `at`; the text ends behind it.
 fn is_tag(text: &str, at: u64) -> bool {
     let mut scanner = Scanner::new();
     scanner.set_encoding(Encoding::Utf8);
@@ -169,7 +177,7 @@ fn is_tag(text: &str, at: u64) -> bool {
     while let Some(token) = scanner.next() {
         let token = match token {
             Ok(token) => token,
-            Err(error) => return error.to_string().contains(KEY_WITHOUT_COLON),
+            Err(error) => return is_in_key(text, &error),
         };
         match token.data {
             TokenData::Tag { .. } if token.start_mark.index == at => return true,
