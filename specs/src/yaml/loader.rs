@@ -252,10 +252,12 @@ mod tests {
         check("# only this", "null");
         check("a: 1\n...\n# end", r#"{"a":1}"#);
         check_error("[!x, 1]", "t:1:2: a tag must be followed by a blank");
+        check_error("a: 1\n[b: !x, 1]", "t:2:11: could not find expected ':'");
         check_error(
-            "a: 1\n[b: !x, 1]",
-            "t:2:5: a tag must be followed by a blank",
+            &format!("['!a, {}', !x, 1]", "!b, ".repeat(100)),
+            "t:1:410: a tag must be followed by a blank",
         );
+        check("[!<tag:yaml.org,2002:str> 1]", r#"["1"]"#);
         check("a: 1\nb:!x, c: 2", r#"{"a":1,"b:!x, c":2}"#);
         check(
             "a: 'x !x, y' # !x,\nb: |\n !x, y\nc: [a !x, b]",

@@ -5,12 +5,12 @@
 //! The first two are met with a line break after the text, the third is looked for before parsing; what else
 //! there may be is caught and reported as an error.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libyaml_safer::{Encoding, Event, Parser, Scanner, TokenData};
 
-use super::builder::behind_properties;
 use super::{DEPTH_CEILING, Span};
 
 /// Line breaks as YAML 1.1 and its parser see them.
@@ -27,7 +27,7 @@ pub(crate) enum Fault {
 /// Events of one text.
 pub(crate) struct Events<'s> {
     parser: Parser<Feed<'s>>,
-    tag: Option<Span>,
+    foreseen: Option<Fault>,
     done: u32,
 }
 
@@ -40,15 +40,15 @@ impl<'s> Events<'s> {
         parser.set_input(Feed::new(text));
         Self {
             parser,
-            tag: tag_before_comma(text),
+            foreseen: tag_before_comma(text),
             done: 0,
         }
     }
 
     /// The next event; after the end of the stream or a fault there is nothing to ask for.
     pub(crate) fn next(&mut self) -> Result<Event, Fault> {
-        if let Some(span) = self.tag {
-            return Err(Fault::Other(span, "a tag must be followed by a blank"));
+        if let Some(fault) = self.foreseen.take() {
+            return Err(fault);
         }
         match catch_unwind(AssertUnwindSafe(|| self.parser.parse())) {
             Ok(Ok(event)) => {
@@ -119,69 +119,41 @@ pub(crate) fn is_readable(character: char) -> bool {
     )
 }
 
-/// Most places that are looked at closely; each costs one scan of the text before it.
-const CANDIDATES: usize = 16;
 /// Bytes that the scanner may run ahead of the parser, with a wide margin: its own limit is 1,024.
 const LOOK_AHEAD: u64 = 8192;
 
-/// Whether the text ends inside of a list or map that can only be a key: the scanner misses the key's colon before it tells
-/// the tag. No such key is taken, whatever is in it.
-fn is_in_key(text: &str, error: &libyaml_safer::Error) -> bool {
-    let key = error
-        .context_mark()
-        .filter(|_| error.to_string().contains("could not find expected ':'"))
-        .and_then(|mark| usize::try_from(mark.index).ok())
-        .filter(|at| text.is_char_boundary(*at));
-    key.is_some_and(|at| text[behind_properties(text, at)..].starts_with(['[', '{']))
-}
-
-/// The first tag with a comma right behind it.
-fn tag_before_comma(text: &str) -> Option<Span> {
-    let bytes = text.as_bytes();
-    let mut candidates = 0;
-    // The tag characters in a row end at the same place for all places among them.
-    let mut end = 0;
-    for (at, _) in text.match_indices('!') {
-        let before = at.checked_sub(1).map(|before| bytes[before]);
-        let starts = before.is_none_or(|byte| !byte.is_ascii_alphanumeric() && byte != b'!');
-        if at >= end {
-            end = at + bytes[at..].iter().take_while(|byte| in_tag(**byte)).count();
-        }
-        if !starts || bytes.get(end) != Some(&b',') {
-            continue;
-        }
-        candidates += 1;
-        if candidates > CANDIDATES {
-            return None;
-        }
-        if is_tag(&text[..end], at as u64) {
-            return Some(Span {
-                start: at as u32,
-                end: end as u32,
-            });
-        }
+/// The first tag with a comma right behind it, or what keeps the scanner from getting there.
+///
+/// What looks like one may stand in a scalar or a comment. So the scanner reads the text with a letter in place of the
+/// exclamation mark: where it then sees a scalar begin, it would have seen a tag, and nothing else changes.
+fn tag_before_comma(text: &str) -> Option<Fault> {
+    let candidates = candidates(text);
+    let last = *candidates.last_key_value()?.0;
+    let mut bytes = text.as_bytes().to_vec();
+    for at in candidates.keys() {
+        bytes[*at as usize] = b'x';
     }
-    None
-}
-
-fn in_tag(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!;/?:@&=+$.%~*'()_-<>".contains(&byte)
-}
-
-/// Whether the scanner sees a tag at byte `at`; the text ends behind it.
-fn is_tag(text: &str, at: u64) -> bool {
+    let altered = String::from_utf8(bytes).ok()?;
     let mut scanner = Scanner::new();
     scanner.set_encoding(Encoding::Utf8);
-    scanner.set_input(Feed::new(text));
+    scanner.set_input(Feed::new(&altered));
     let (mut depth, mut too_deep) = (0_usize, None);
     while let Some(token) = scanner.next() {
         let token = match token {
             Ok(token) => token,
-            Err(error) => return is_in_key(text, &error),
+            Err(error) => return Some(Fault::Syntax(error)),
         };
+        let at = token.start_mark.index;
         match token.data {
-            TokenData::Tag { .. } if token.start_mark.index == at => return true,
-            TokenData::StreamEnd => return false,
+            TokenData::Scalar { .. } => {
+                if let Some(end) = candidates.get(&at) {
+                    let span = Span {
+                        start: at as u32,
+                        end: *end,
+                    };
+                    return Some(Fault::Other(span, "a tag must be followed by a blank"));
+                }
+            }
             TokenData::FlowSequenceStart | TokenData::FlowMappingStart => depth += 1,
             TokenData::FlowSequenceEnd | TokenData::FlowMappingEnd => {
                 depth = depth.saturating_sub(1)
@@ -189,12 +161,44 @@ fn is_tag(text: &str, at: u64) -> bool {
             _ => {}
         }
         // The scanner's work per token grows with the depth; the parser stops there, too.
-        if depth > DEPTH_CEILING {
-            let limit = *too_deep.get_or_insert(token.start_mark.index + LOOK_AHEAD);
-            if token.start_mark.index > limit {
-                return false;
-            }
+        let is_too_deep =
+            depth > DEPTH_CEILING && at > *too_deep.get_or_insert(at.saturating_add(LOOK_AHEAD));
+        if at > last || is_too_deep {
+            return None;
         }
     }
-    false
+    None
+}
+
+/// Places that look like a tag with a comma right behind it: where they start, and where they end.
+fn candidates(text: &str) -> BTreeMap<u64, u32> {
+    let bytes = text.as_bytes();
+    let mut found = BTreeMap::new();
+    // The tag characters in a row end at the same place for all places among them; so does the next `>` behind them.
+    let (mut end, mut close) = (0, 0);
+    for (at, _) in text.match_indices('!') {
+        let before = at.checked_sub(1).map(|before| bytes[before]);
+        let starts = before.is_none_or(|byte| !byte.is_ascii_alphanumeric() && byte != b'!');
+        if at >= end {
+            end = at + bytes[at..].iter().take_while(|byte| in_tag(**byte)).count();
+        }
+        if at >= close {
+            close = text[at..]
+                .find('>')
+                .map_or(text.len(), |length| at + length);
+        }
+        // A tag written out in full may have commas in it.
+        let end = match bytes.get(at + 1) {
+            Some(b'<') => close + 1,
+            _ => end,
+        };
+        if starts && bytes.get(end) == Some(&b',') {
+            found.insert(at as u64, end as u32);
+        }
+    }
+    found
+}
+
+fn in_tag(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!;/?:@&=+$.%~*'()_-<>".contains(&byte)
 }
