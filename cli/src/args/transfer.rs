@@ -108,6 +108,11 @@ pub(crate) struct Carry {
     /// Of images for several platforms, carry only this one, as in linux/amd64 (repeatable). Their digests change with that.
     #[arg(long, value_name = "PLATFORM", help_heading = "What is carried")]
     pub(crate) platform: Vec<String>,
+    /// Send resources that are carried by value through a step on their way (repeatable, in this order): its type, or a YAML file
+    /// with `type`, its inputs below `spec`, and `select`, a CEL condition over `component` and `resource`. Step types of
+    /// plugins come by --plugin.
+    #[arg(long, value_name = "TYPE|FILE", help_heading = "What is carried")]
+    pub(crate) transform: Vec<String>,
     /// With --recursive: do not follow references of component versions that all targets have already.
     #[arg(short = 'E', long, help_heading = "What is carried")]
     pub(crate) stop_on_existing: bool,

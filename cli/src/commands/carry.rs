@@ -24,10 +24,10 @@ use ocm_transformers::signing::{
 use crate::args::{
     Carry, CarryArchive, CarryVersions, FormArg, TransferOptions, UploadAsArg, VersionChoice,
 };
-use crate::commands::carry_uploads;
 use crate::commands::carry_verify::{self, Verifier};
 use crate::commands::keys::Keys;
 use crate::commands::select;
+use crate::commands::{carry_transforms, carry_uploads};
 use crate::config::{CopyMode, TransferConfig, UploadType};
 use crate::error::{CliError, ExitCode};
 use crate::ui::Ui;
@@ -147,6 +147,7 @@ impl Request {
         types: &StepTypes,
         ui: &Ui,
     ) -> Result<Generated, CliError> {
+        let transforms = carry_transforms::read(&self.carry.transform, ui)?;
         let roots = self.roots(session).await?;
         let named: BTreeSet<_> = roots.iter().map(key).collect();
         let closure = if self.is_recursive() {
@@ -172,6 +173,7 @@ impl Request {
             }
         }
         let mut options = self.options()?;
+        options.transforms = transforms;
         if options.allow_external {
             options.absent = absent(session, &versions, &options, &mut notes).await;
         }
@@ -297,6 +299,7 @@ impl Request {
             select: conditions(&carry.select)?,
             exclude: conditions(&carry.exclude)?,
             platforms: carry.platform.clone(),
+            transforms: Vec::new(),
             overrides: self.overrides.clone(),
             handlers: match carry.disable_uploads {
                 true => Vec::new(),
@@ -388,6 +391,7 @@ fn check_replay(places: &[String], is_selective: bool, carry: &Carry) -> Result<
         ("--select", !carry.select.is_empty()),
         ("--exclude", !carry.exclude.is_empty()),
         ("--platform", !carry.platform.is_empty()),
+        ("--transform", !carry.transform.is_empty()),
         ("--stop-on-existing", carry.stop_on_existing),
         ("--upload-config", !carry.upload_config.is_empty()),
         ("--uploader", !carry.uploader.is_empty()),

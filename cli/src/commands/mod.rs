@@ -2,6 +2,7 @@
 
 pub(crate) mod add;
 pub(crate) mod carry;
+pub(crate) mod carry_transforms;
 pub(crate) mod carry_uploads;
 pub(crate) mod carry_verify;
 pub(crate) mod check;

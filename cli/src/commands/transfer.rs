@@ -10,7 +10,7 @@ use ocm_registry::{Registry, RegistryConfig, Running};
 use ocm_repository::ctf::{Access, Ctf, CtfOptions};
 use ocm_repository::{RunEnd, Session, WrittenArchive};
 use ocm_specs::diagnostic::Diagnostics;
-use ocm_specs::transfer::TransferSpec;
+use ocm_specs::transfer::{Dialect, TransferSpec};
 use ocm_specs::yaml::{self, LoadOptions, Source};
 use ocm_transformers::component::Written;
 use ocm_transformers::generate::Statement;
@@ -68,15 +68,22 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
     )?;
     carry::provide(&session, &options, ui)?;
     let mut types = ocm_transformers::step_types();
-    let (mut statement, mut added) = (None, plugins::Added::default());
+    let mut statement = None;
+    let added;
     let spec = match (&request, &source) {
         (Some(request), _) => {
+            let mut named = without_steps();
+            let plugins = &options.plugins;
+            added = plugins::add(&mut types, &mut named, plugins, &session, ui).await?;
             let generated = request.generate(&session, &types, ui).await?;
             for note in &generated.notes {
                 ui.note(&format!("note: {note}\n"));
             }
             statement = Some(generated.statement);
-            generated.spec
+            TransferSpec {
+                plugins: named.plugins,
+                ..generated.spec
+            }
         }
         (None, Some(source)) => {
             let mut spec = load(source, ui)?;
@@ -111,13 +118,11 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
 /// What is said of plugins must have something to be about.
 fn check_plugins(options: &TransferOptions, is_generated: bool) -> Result<(), CliError> {
     let plugins = &options.plugins;
-    let names_some = !plugins.plugin.is_empty() || !plugins.allow_plugin.is_empty();
-    if is_generated && (names_some || plugins.lock) {
-        let hint =
-            "print it by --dry-run, put steps of plugins in, and run that with --transfer-spec";
-        let message =
-            "plugins are used by transfer specs, and a generated one has no steps of them";
-        return Err(CliError::usage(message).with_hint(hint));
+    if is_generated && plugins.lock {
+        let message = "--lock writes into a transfer spec, and one that is generated is no file";
+        return Err(
+            CliError::usage(message).with_hint("pin plugins by --plugin NAME=SOURCE@DIGEST")
+        );
     }
     match (&options.transfer_spec, plugins.lock) {
         (Some(path), true) if path == Path::new("-") => Err(CliError::usage(
@@ -125,6 +130,18 @@ fn check_plugins(options: &TransferOptions, is_generated: bool) -> Result<(), Cl
         )
         .with_hint("name a file, or pin the plugins beforehand with `ocm plugin lock FILE`")),
         _ => Ok(()),
+    }
+}
+
+/// A spec for the plugins that the command line names.
+fn without_steps() -> TransferSpec {
+    TransferSpec {
+        source: Source::new("command line", ""),
+        dialect: Dialect::Native,
+        environment: None,
+        plugins: Vec::new(),
+        steps: Vec::new(),
+        mappings: Vec::new(),
     }
 }
 

@@ -175,12 +175,7 @@ async fn what_can_not_be_locked_is_told() {
         (
             &["transfer", "cv", "a//b:1", "c", "--lock"],
             2,
-            "a generated one has no steps of them",
-        ),
-        (
-            &["transfer", "cv", "a//b:1", "c", "--plugin", "x=y.wasm"],
-            2,
-            "a generated one has no steps of them",
+            "one that is generated is no file",
         ),
         (
             &[
@@ -663,6 +658,35 @@ async fn only_a_plugin_with_its_signature_runs() {
             let ran = transfer(&place, more).await.ok();
             assert!(ran.stderr.contains(expected), "{}", ran.stderr);
         }
+        // What a plugin changes on the way breaks the signature over it, and that is not passed over.
+        let pinned = format!("basics=./basics.wasm@{}", Digest::sha256(&bytes));
+        let signed = reference("./signed");
+        let change = [
+            "transfer",
+            "cv",
+            &signed,
+            "./changed",
+            "--plugin",
+            &pinned,
+            "--transform",
+        ];
+        let drop = ["--on-broken-signature", "drop"];
+        for (step, more, code) in [
+            ("Rot13/v1alpha1", &[][..], 5),
+            ("Rot13/v1alpha1", &drop, 0),
+            ("Identity/v1alpha1", &[], 0),
+        ] {
+            let ran = run(&place, &[&change[..], &[step], more].concat())
+                .await
+                .code(code);
+            assert_eq!(
+                ran.stderr.contains("no longer holds"),
+                code == 5,
+                "{}",
+                ran.stderr
+            );
+            let _ = std::fs::remove_dir_all(place.path("changed"));
+        }
         // It is locked by what has the signature, and only by that.
         for (repository, code) in [("signed", 0), ("plain", 5)] {
             let spec = format!(
@@ -704,4 +728,177 @@ async fn only_a_plugin_with_its_signature_runs() {
             run(&place, &command).await.code(code);
         }
     }
+}
+
+/// Resources that are carried go through a step of a plugin, all or some, and what is printed does the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn resources_are_transformed_while_they_are_carried() {
+    let place = Place::new();
+    let basics = component("basics.wasm");
+    place.put("basics.wasm", &basics);
+    place.put("scrub.wasm", component("scrub.wasm"));
+    publish(&place, "./source", b"Hello, World\n").await;
+    let plugin = |name: &str| {
+        format!(
+            "{name}=./{name}.wasm@{}",
+            Digest::sha256(&component(&format!("{name}.wasm")))
+        )
+    };
+    let (basics, scrub) = (plugin("basics"), plugin("scrub"));
+    let carry = [
+        "transfer",
+        "cv",
+        "./source//acme.org/basics:0.1.0",
+        "./copy",
+    ];
+    let rot = ["--plugin", &basics, "--transform", "Rot13/v1alpha1"];
+    let resource = async || {
+        let read = [
+            "download",
+            "resource",
+            "./copy//acme.org/basics:0.1.0",
+            "plugin",
+            "-O",
+            "-",
+        ];
+        let text = run(&place, &read).await.ok().stdout;
+        run(&place, &["check", "cv", "./copy//acme.org/basics:0.1.0"])
+            .await
+            .ok();
+        std::fs::remove_dir_all(place.path("copy")).unwrap();
+        text
+    };
+    run(&place, &[&carry[..], &rot].concat()).await.ok();
+    assert_eq!(resource().await, "Uryyb, Jbeyq\n");
+    // The plan has the plugin in it, pinned, and is a spec that does the same.
+    let dry = run(&place, &[&carry[..], &rot, &["--dry-run"]].concat())
+        .await
+        .ok();
+    assert!(dry.stdout.contains("digest: sha256:"), "{}", dry.stdout);
+    place.put("plan.yaml", &dry.stdout);
+    run(&place, &["transfer", "--transfer-spec", "plan.yaml"])
+        .await
+        .ok();
+    assert_eq!(resource().await, "Uryyb, Jbeyq\n");
+    // One behind the other, some by a file with a condition.
+    place.put(
+        "some.yaml",
+        "type: Identity/v1alpha1\nselect: resource.type == 'wasmComponent'\nspec: {way: splice}\n",
+    );
+    place.put(
+        "none.yaml",
+        "type: Rot13/v1alpha1\nselect: resource.type == 'helmChart'\n",
+    );
+    let more = [
+        "--transform",
+        "some.yaml",
+        "--transform",
+        "none.yaml",
+        "--transform",
+        "Count/v1alpha1",
+    ];
+    let ran = run(&place, &[&carry[..], &rot, &more].concat()).await.ok();
+    assert!(
+        ran.stderr
+            .contains("note: no resource goes through `Rot13/v1alpha1`"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(resource().await, "Uryyb, Jbeyq\n");
+    place.put(
+        "bad.yaml",
+        "type: Scrub/v1alpha1\nspec: {rules: [{pattern: '('}]}\n",
+    );
+    place.put("odd.yaml", "tpye: Scrub/v1alpha1\nselect: resource.\n");
+    for (more, code, expected) in [
+        (
+            &["--transform", "bad.yaml", "--plugin", &scrub][..],
+            3,
+            "spec.rules[0].pattern: the pattern does not compile",
+        ),
+        (
+            &["--transform", "odd.yaml"],
+            3,
+            "odd.yaml:1:1: unknown key `tpye`\n  hint: did you mean `type`?",
+        ),
+        (
+            &["--transform", "odd.yaml"],
+            3,
+            "odd.yaml:2:9: condition `resource.`",
+        ),
+        (&["--transform", "lost.yaml"], 4, "read lost.yaml"),
+        (
+            &["--transform", "Rot14/v1alpha1", "--plugin", &basics],
+            3,
+            "did you mean `Rot13/v1alpha1`?",
+        ),
+        (
+            &["--transform", "Rot13/v1alpha1"],
+            3,
+            "there is no step type `Rot13/v1alpha1`",
+        ),
+        (
+            &["--transform", "Split/v1alpha1", "--plugin", &basics],
+            3,
+            "step type `Split/v1alpha1` does not give one content",
+        ),
+        (
+            &[
+                "--plugin",
+                "basics=./basics.wasm",
+                "--transform",
+                "Rot13/v1alpha1",
+            ],
+            3,
+            "plugin `basics` has no digest",
+        ),
+        (
+            &[
+                "--transform",
+                "Rot13/v1alpha1",
+                "--transfer-spec",
+                "plan.yaml",
+            ],
+            2,
+            "can't stand beside --transfer-spec",
+        ),
+    ] {
+        let ran = run(&place, &[&carry[..], more].concat()).await;
+        assert!(
+            ran.code == code && ran.stderr.contains(expected),
+            "{more:?}: {} {}",
+            ran.code,
+            ran.stderr
+        );
+        assert!(!place.path("copy").exists());
+    }
+}
+
+/// Images and charts reach a plugin as layouts and become artifacts again.
+#[tokio::test(flavor = "multi_thread")]
+async fn artifacts_go_through_a_plugin_and_stay_what_they_are() {
+    let place = place();
+    let plugin = format!(
+        "basics=./basics.wasm@{}",
+        Digest::sha256(&component("basics.wasm"))
+    );
+    let mut trees = Vec::new();
+    for more in [
+        &[][..],
+        &["--plugin", &plugin, "--transform", "Identity/v1alpha1"],
+    ] {
+        let carry = [
+            "transfer",
+            "cv",
+            "--copy-resources",
+            "./examples/localize/archive//acme.example/shop:2.3.0",
+            "./copy",
+            "--serve",
+            "source.example=examples/localize/archive",
+        ];
+        run(&place, &[&carry[..], more].concat()).await.ok();
+        trees.push(tree(&place.path("copy")));
+        std::fs::remove_dir_all(place.path("copy")).unwrap();
+    }
+    assert_eq!(trees[0], trees[1]);
 }

@@ -10,6 +10,7 @@ mod nodes;
 mod route;
 mod select;
 mod statement;
+mod transform;
 mod uploads;
 mod writer;
 
@@ -29,6 +30,7 @@ use crate::signing::OnBrokenSignature;
 pub(crate) use self::route::{hinted_name, image_below};
 pub use self::select::Condition;
 pub use self::statement::{Outside, Statement};
+pub use self::transform::Transform;
 pub use self::uploads::{Handler, OVERRIDE_TYPE, Override, Place};
 use self::writer::Writer;
 
@@ -85,6 +87,8 @@ pub struct Options {
     pub handlers: Vec<Handler>,
     /// Of images for several platforms, only these (`os/architecture[/variant]`) are carried; all where there is none.
     pub platforms: Vec<String>,
+    /// Steps that resources go through which are carried by value, one after the other.
+    pub transforms: Vec<Transform>,
     /// What becomes of component versions that are at a target already. Part of the spec unless it is the default, since
     /// the reference does not know the field.
     pub conflict_policy: ConflictPolicy,

@@ -20,6 +20,7 @@ use super::route::{
 };
 use super::select::is_selected;
 use super::statement::{Outside, Statement};
+use super::transform::Given;
 use super::uploads::{Overrides, Place};
 use super::{Copy, Generated, Options, UploadAs, named};
 use crate::component::ConflictPolicy;
@@ -42,6 +43,8 @@ pub(super) struct Writer<'o> {
     unreadable: Vec<String>,
     statement: Statement,
     referenced: BTreeSet<String>,
+    /// Transformations that something goes through.
+    transforms: BTreeSet<usize>,
 }
 
 /// The component version that is being written.
@@ -67,8 +70,10 @@ struct Item {
 /// Content that is carried by value.
 struct Carried {
     way: Fetch,
-    /// The step that gives it, once there is one.
-    step: Option<String>,
+    /// Which transformations it goes through.
+    transforms: Vec<usize>,
+    /// What gives it, once there is a step for it.
+    given: Option<Given>,
 }
 
 impl Carried {
@@ -101,6 +106,7 @@ impl<'o> Writer<'o> {
             unreadable: Vec::new(),
             statement: Statement::default(),
             referenced: BTreeSet::new(),
+            transforms: BTreeSet::new(),
         }
     }
 
@@ -116,6 +122,12 @@ impl<'o> Writer<'o> {
             let label = "Cleanup temp files".to_owned();
             let cleanup = step(&id, "FileCleanup/v1alpha1", label, map([("files", files)]));
             self.steps.push(cleanup);
+        }
+        for (at, transform) in self.options.transforms.iter().enumerate() {
+            if !self.transforms.contains(&at) {
+                let note = format!("no resource goes through `{}`", transform.step_type);
+                self.notes.push(note);
+            }
         }
         let carried: BTreeSet<&String> = self.statement.versions.iter().collect();
         self.statement.not_carried = self
@@ -160,7 +172,8 @@ impl<'o> Writer<'o> {
         let mut carried: Vec<Option<Carried>> = Vec::with_capacity(items.len());
         let selected = self.selected(&current, &items)?;
         for (item, is_selected) in items.iter().zip(selected) {
-            let found = self.carried(&current, item, is_selected);
+            let mut found = self.carried(&current, item, is_selected);
+            self.choose_transforms(&current, item, found.as_mut())?;
             carried.push(found);
         }
         let read = match carried.iter().all(Option::is_none) {
@@ -241,9 +254,7 @@ impl<'o> Writer<'o> {
         if select.is_empty() && exclude.is_empty() {
             return Ok(vec![true; items.len()]);
         }
-        let document = current.version.descriptor.document();
-        let mut scope = serde_json::Map::new();
-        scope.insert("component".to_owned(), component_fields(document));
+        let mut scope = scope_of(current);
         let mut selected = Vec::with_capacity(items.len());
         for item in items {
             selected.push(match item.kind {
@@ -256,6 +267,44 @@ impl<'o> Writer<'o> {
             });
         }
         Ok(selected)
+    }
+
+    /// Which transformations an element goes through. One that is named for it must find it carried by value.
+    fn choose_transforms(
+        &mut self,
+        current: &Current,
+        item: &Item,
+        mut carried: Option<&mut Carried>,
+    ) -> Result<(), Error> {
+        let options = self.options;
+        if options.transforms.is_empty() || item.kind != ElementKind::Resource {
+            return Ok(());
+        }
+        let mut scope = scope_of(current);
+        scope.insert("resource".to_owned(), item.value.clone());
+        for (at, transform) in options.transforms.iter().enumerate() {
+            let is_meant = transform.is_for(&scope);
+            if !is_meant.map_err(|error| error.context(&*current.name))? {
+                continue;
+            }
+            match &mut carried {
+                Some(carried) => {
+                    carried.transforms.push(at);
+                    self.transforms.insert(at);
+                }
+                None if transform.select.is_some() => {
+                    let name = named(item.kind, &item.identity, &current.name);
+                    let message = format!(
+                        "{name} stays by reference, so it can't go through `{}`",
+                        transform.step_type
+                    );
+                    return Err(Error::invalid(message)
+                        .with_hint("carry it by value, as with --copy-resources"));
+                }
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// The place that an override gives a resource.
@@ -309,13 +358,22 @@ impl<'o> Writer<'o> {
             self.unreadable
                 .push(format!("{name}: access type `{access}`"));
         }
-        way.map(|way| Carried { way, step: None })
+        way.map(|way| Carried {
+            way,
+            transforms: Vec::new(),
+            given: None,
+        })
     }
 
-    /// The step that gives an element's content; written when it is asked for first.
-    fn content(&mut self, current: &Current, item: &Item, carried: &mut Carried) -> String {
-        if let Some(step) = &carried.step {
-            return step.clone();
+    /// What gives an element's content; its steps are written when it is asked for first.
+    fn content(
+        &mut self,
+        current: &Current,
+        item: &Item,
+        carried: &mut Carried,
+    ) -> Result<Given, Error> {
+        if let Some(given) = &carried.given {
+            return Ok(given.clone());
         }
         let id = self.step_id(&current.base, "Get", item);
         let label = self.label(current, "Get", item);
@@ -346,8 +404,37 @@ impl<'o> Writer<'o> {
         } else {
             id
         };
-        carried.step = Some(id.clone());
-        id
+        let mut given = Given::by(id);
+        for at in carried.transforms.clone() {
+            given = self.transform(current, item, given, at)?;
+        }
+        carried.given = Some(given.clone());
+        Ok(given)
+    }
+
+    /// Sends content through a step that the user wishes.
+    fn transform(
+        &mut self,
+        current: &Current,
+        item: &Item,
+        given: Given,
+        at: usize,
+    ) -> Result<Given, Error> {
+        let transform = &self.options.transforms[at];
+        let (spec, output) = transform.step(self.types, &given.file)?;
+        let number = if at == 0 {
+            String::new()
+        } else {
+            (at + 1).to_string()
+        };
+        let id = self.step_id(&current.base, &format!("Transform{number}"), item);
+        let label = self.label(current, "Transform", item);
+        self.steps
+            .push(step(&id, &transform.step_type, label, spec));
+        Ok(Given {
+            file: format!("{id}.output.{output}"),
+            ..given
+        })
     }
 
     /// May the content be an image for several platforms, of which only some are wanted?
@@ -427,13 +514,13 @@ impl<'o> Writer<'o> {
         };
         if let Some(below) = self.artifact(current, target, item, carried)? {
             // One target alone reads an image straight from its source; several share one read.
-            let is_whole = self.options.platforms.is_empty();
+            let is_whole = self.options.platforms.is_empty() && carried.transforms.is_empty();
             if carried.way == Fetch::Image && self.options.targets.len() == 1 && is_whole {
                 return Ok(self.transfer_artifact(current, base, item, &below));
             }
-            return Ok(self.add_artifact(current, base, item, carried, &below));
+            return self.add_artifact(current, base, item, carried, &below);
         }
-        let get = self.content(current, item, carried);
+        let Given { id: get, file } = self.content(current, item, carried)?;
         let id = self.step_id(base, "Add", item);
         let descriptor = &current.version.descriptor;
         let element = if carried.is_moved() {
@@ -444,7 +531,7 @@ impl<'o> Writer<'o> {
         };
         let spec = map([
             ("component", text(descriptor.name())),
-            ("file", value_of(format!("{get}.output.file"))),
+            ("file", value_of(file)),
             ("repository", repository(target, true)),
             (name, element),
             ("version", text(descriptor.version())),
@@ -545,13 +632,14 @@ impl<'o> Writer<'o> {
         item: &Item,
         carried: &mut Carried,
         below: &Below,
-    ) -> String {
-        let get = self.content(current, item, carried);
+    ) -> Result<String, Error> {
+        let Given { id: get, file } = self.content(current, item, carried)?;
         let id = self.step_id(base, "Add", item);
         let mut reference = below.reference(&get);
         // As the step does that copies an image from its source: the reference says what it must be.
         if carried.way == Fetch::Image
             && self.options.platforms.is_empty()
+            && carried.transforms.is_empty()
             && let Value::String(text) = &mut reference.value
             && !text.contains('@')
             && let Some(digest) = digest_of(&item.value)
@@ -560,15 +648,12 @@ impl<'o> Writer<'o> {
         }
         let access = artifact_access(reference);
         let resource = moved(item, &format!("{get}.output.resource"), access);
-        let spec = map([
-            ("file", value_of(format!("{get}.output.file"))),
-            ("resource", resource),
-        ]);
+        let spec = map([("file", value_of(file)), ("resource", resource)]);
         let label = self.label(current, "Add", item);
         self.steps
             .push(step(&id, "AddOCIArtifact/v1alpha1", label, spec));
         self.files.push(format!("{id}.spec.file"));
-        format!("{id}.output.resource")
+        Ok(format!("{id}.output.resource"))
     }
 
     fn note_outside(&mut self, current: &Current, item: &Item, target: &RepositorySpec) {
@@ -609,6 +694,13 @@ impl<'o> Writer<'o> {
             _ => format!("{} [{verb} {name}]", current.label),
         }
     }
+}
+
+/// What conditions see besides the resource.
+fn scope_of(current: &Current) -> serde_json::Map<String, Json> {
+    let document = current.version.descriptor.document();
+    let component = ("component".to_owned(), component_fields(document));
+    serde_json::Map::from_iter([component])
 }
 
 /// The type of the step that reads an element.
