@@ -31,7 +31,7 @@ exit_codes! {
     Invalid = 3,
     /// Something is not there: a file, a repository, a component version, a blob.
     NotFound = 4,
-    /// Verification failed: a digest, a signature, a policy.
+    /// Verification failed: a digest, a signature, a policy, a plugin's promise.
     Verification = 5,
     /// Access denied.
     Denied = 6,

@@ -393,7 +393,7 @@ fn object_schema(what: &str, text: &str) -> Result<Json, Error> {
 }
 
 /// Reads and bounds a schema.
-fn schema(what: &str, text: &str) -> Result<Json, Error> {
+pub(crate) fn schema(what: &str, text: &str) -> Result<Json, Error> {
     if text.len() > SCHEMA_BYTES {
         let message = format!("{what} is longer than {} KiB", SCHEMA_BYTES >> 10);
         return Err(Error::limit(message));

@@ -28,6 +28,7 @@ use crate::limits::{PluginLimits, Usage};
 use crate::results::Results;
 use crate::rights::{Capability, Granted};
 use crate::store::{Ctx, Setting, store};
+use crate::watch::Watch;
 
 /// Largest component, in bytes.
 pub const COMPONENT_LIMIT: u64 = 64 << 20;
@@ -55,6 +56,8 @@ pub struct Host {
     config: HostConfig,
     usage: Arc<Usage>,
     runtime: OnceLock<Runtime>,
+    /// Who looks at every call, if anybody does.
+    watch: Option<Arc<Watch>>,
 }
 
 impl std::fmt::Debug for Host {
@@ -177,7 +180,22 @@ impl Host {
             config,
             usage: Arc::default(),
             runtime: OnceLock::new(),
+            watch: None,
         })
+    }
+
+    /// A host whose calls are told to `watch`.
+    pub(crate) fn watched(config: HostConfig, watch: &Arc<Watch>) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            usage: Arc::default(),
+            runtime: OnceLock::new(),
+            watch: Some(watch.clone()),
+        })
+    }
+
+    pub(crate) fn watch(&self) -> Option<&Arc<Watch>> {
+        self.watch.as_ref()
     }
 
     /// What all calls use now.
@@ -246,12 +264,7 @@ impl Host {
             Some(known) => known,
             None => self.ask(&bytes, &digest).await?,
         };
-        if known.fetches && !known.description.asks_for(Capability::Http) {
-            return Err(Error::invalid(format!(
-                "plugin `{}` imports `{CONTRACT}/fetch` and does not ask for the right `http`",
-                known.description.name
-            )));
-        }
+        check_rights(&known.description, known.fetches)?;
         Ok(Inspected {
             digest,
             bytes,
@@ -262,34 +275,8 @@ impl Host {
     async fn ask(self: &Arc<Self>, bytes: &Bytes, digest: &Digest) -> Result<Known, Error> {
         let (loaded, component) = self.compile(bytes.clone()).await?;
         let engine = self.engine().map_err(|error| unusable(&error))?;
-        let fetches = component
-            .component_type()
-            .imports(engine)
-            .any(|(name, _)| name.starts_with(&format!("{CONTRACT}/fetch")));
-        let limits = &self.config.limits;
-        let setting = Setting {
-            plugin: "?".into(),
-            step: "".into(),
-            limits: PluginLimits {
-                memory: limits.ask_memory,
-                stall: limits.ask,
-                ..limits.clone()
-            },
-            granted: Granted::default(),
-            http: None,
-            seed: Digest::sha256(b""),
-            run: None,
-            warn: None,
-        };
-        let store = store(self, setting).map_err(|error| unusable(&error))?;
-        let (answer, _) = self
-            .call_within(limits.ask, &loaded, store, Ask::Describe)
-            .await;
-        let Answer::Described(plugin) =
-            answer.map_err(|error| error.context("asked for its description"))?
-        else {
-            return Err(Error::internal("a plugin answered another question"));
-        };
+        let fetches = fetches(engine, &component);
+        let plugin = self.describe(&loaded, Granted::default(), b"").await?;
         let known = Known {
             description: Description::check(plugin)?,
             fetches,
@@ -304,6 +291,52 @@ impl Host {
             }
         }
         Ok(known)
+    }
+
+    /// Does a plugin ask for the rights that its code needs?
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when it does not.
+    pub(crate) fn check_needs(
+        &self,
+        description: &Description,
+        loaded: &Loaded,
+    ) -> Result<(), Error> {
+        let engine = self.engine().map_err(|error| unusable(&error))?;
+        let component = loaded.0.instance_pre().component();
+        check_rights(description, fetches(engine, component))
+    }
+
+    /// What the component says of itself. It has no right when it counts; clock and randomness follow from `seed`.
+    pub(crate) async fn describe(
+        self: &Arc<Self>,
+        loaded: &Loaded,
+        granted: Granted,
+        seed: &[u8],
+    ) -> Result<wit::Plugin, Error> {
+        let limits = &self.config.limits;
+        let setting = Setting {
+            plugin: "?".into(),
+            step: "".into(),
+            limits: PluginLimits {
+                memory: limits.ask_memory,
+                stall: limits.ask,
+                ..limits.clone()
+            },
+            granted,
+            http: None,
+            seed: Digest::sha256(seed),
+            run: None,
+            warn: None,
+        };
+        let store = store(self, setting).map_err(|error| unusable(&error))?;
+        let (answer, _) = self
+            .call_within(limits.ask, loaded, store, Ask::Describe)
+            .await;
+        match answer.map_err(|error| error.context("asked for its description"))? {
+            Answer::Described(plugin) => Ok(plugin),
+            _ => Err(Error::internal("a plugin answered another question")),
+        }
     }
 
     /// The code of a component that was inspected.
@@ -365,6 +398,9 @@ impl Host {
             Some(Err(error)) => Err(explain(store.data(), &error)),
             None => Err(stalled(store.data(), stall)),
         };
+        if let Some(watch) = &self.watch {
+            watch.saw(&answer, store.data());
+        }
         (answer, store)
     }
 
@@ -419,8 +455,24 @@ async fn enter(loaded: &Loaded, store: &mut Store<Ctx>, ask: Ask) -> wasmtime::R
     })
 }
 
+fn fetches(engine: &Engine, component: &Component) -> bool {
+    let ty = component.component_type();
+    let mut imports = ty.imports(engine);
+    imports.any(|(name, _)| name.starts_with(&format!("{CONTRACT}/fetch")))
+}
+
+fn check_rights(description: &Description, fetches: bool) -> Result<(), Error> {
+    if fetches && !description.asks_for(Capability::Http) {
+        return Err(Error::invalid(format!(
+            "plugin `{}` imports `{CONTRACT}/fetch` and does not ask for the right `http`",
+            description.name
+        )));
+    }
+    Ok(())
+}
+
 /// What these bytes are, before anybody parses them.
-fn check_form(bytes: &[u8]) -> Result<(), Error> {
+pub(crate) fn check_form(bytes: &[u8]) -> Result<(), Error> {
     if bytes.len() as u64 > COMPONENT_LIMIT {
         return Err(Error::limit(format!(
             "the component has {} bytes, at most {COMPONENT_LIMIT} are taken",

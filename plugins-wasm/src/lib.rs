@@ -21,6 +21,7 @@
 mod activity;
 mod bindings;
 mod cache;
+pub mod conformance;
 mod description;
 mod fetch;
 mod folder;
@@ -37,6 +38,7 @@ mod step;
 mod store;
 mod stored;
 pub mod template;
+mod watch;
 
 pub use cache::{Cache, Entry};
 pub use description::{Description, PortDescription, StepDescription, is_plugin_name, summary};

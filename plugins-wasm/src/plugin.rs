@@ -63,6 +63,23 @@ impl Plugin {
         }))
     }
 
+    /// The same for a component whose code is here already.
+    ///
+    /// # Errors
+    /// Those of [`Plugin::new`].
+    pub(crate) fn with_code(
+        host: &Arc<Host>,
+        inspected: Inspected,
+        granted: Granted,
+        config: Option<&Json>,
+        code: Loaded,
+    ) -> Result<Arc<Self>, Error> {
+        let plugin = Self::new(host, inspected, granted, config)?;
+        // Nobody else knows of the plugin yet, so the place is free.
+        let _ = plugin.loaded.set(code);
+        Ok(plugin)
+    }
+
     /// What it says of itself.
     pub fn description(&self) -> &Arc<Description> {
         &self.description

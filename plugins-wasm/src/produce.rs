@@ -132,6 +132,7 @@ impl Job {
             sink,
         };
         let plugin = self.plugin;
+        let watch = plugin.host.watch().cloned();
         let work = async move {
             let ended = match plugin.loaded().await {
                 Ok(loaded) => {
@@ -150,7 +151,10 @@ impl Job {
         Ok(Producing {
             output,
             check,
-            _task: task,
+            _task: match watch {
+                Some(watch) => watch.keep(task),
+                None => Some(task),
+            },
         })
     }
 }
@@ -181,7 +185,7 @@ fn verdict(
 struct Producing {
     output: Output,
     check: Option<Comparison>,
-    _task: JoinSet<()>,
+    _task: Option<JoinSet<()>>,
 }
 
 impl Stream for Producing {

@@ -330,6 +330,15 @@ impl Granted {
         })
     }
 
+    /// The real time and real randomness, to find out whether they make a difference.
+    pub(crate) fn surroundings() -> Self {
+        Self {
+            http: Vec::new(),
+            clock: true,
+            random: true,
+        }
+    }
+
     /// May it see the time?
     pub fn clock(&self) -> bool {
         self.clock

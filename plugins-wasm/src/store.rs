@@ -152,19 +152,24 @@ impl HostMonotonicClock for CountingClock {
 
 /// The last bytes of standard output and error: what a crash is explained with.
 #[derive(Debug, Default)]
-pub(crate) struct Tail(Vec<u8>);
+pub(crate) struct Tail {
+    last: Vec<u8>,
+    /// Bytes that were written in all.
+    pub(crate) written: u64,
+}
 
 impl Tail {
     fn push(&mut self, bytes: &[u8]) {
+        self.written += bytes.len() as u64;
         let start = bytes.len().saturating_sub(TAIL);
-        self.0.extend_from_slice(&bytes[start..]);
-        let excess = self.0.len().saturating_sub(TAIL);
-        self.0.drain(..excess);
+        self.last.extend_from_slice(&bytes[start..]);
+        let excess = self.last.len().saturating_sub(TAIL);
+        self.last.drain(..excess);
     }
 
     /// The last lines, on one line.
     pub(crate) fn text(&self) -> String {
-        let text = String::from_utf8_lossy(&self.0);
+        let text = String::from_utf8_lossy(&self.last);
         let lines: Vec<&str> = text
             .lines()
             .map(str::trim)

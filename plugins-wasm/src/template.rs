@@ -33,10 +33,15 @@ const RUST: Files = &[
     ("src/lib.rs", include_str!("../template/rust/src/lib.rs")),
     (".gitignore", "/target\n"),
     ("ocm-plugin/Cargo.toml", include_str!("../guest/Cargo.toml")),
+    ("ocm-plugin/README.md", include_str!("../guest/README.md")),
     ("ocm-plugin/src/lib.rs", include_str!("../guest/src/lib.rs")),
     (
         "ocm-plugin/src/error.rs",
         include_str!("../guest/src/error.rs"),
+    ),
+    (
+        "ocm-plugin/src/gzip.rs",
+        include_str!("../guest/src/gzip.rs"),
     ),
     (
         "ocm-plugin/src/stream.rs",
@@ -50,6 +55,10 @@ const RUST: Files = &[
     (
         "ocm-plugin/src/wasm.rs",
         include_str!("../guest/src/wasm.rs"),
+    ),
+    (
+        "ocm-plugin/src/yaml.rs",
+        include_str!("../guest/src/yaml.rs"),
     ),
 ];
 

@@ -61,6 +61,8 @@ pub(crate) enum Plugin {
     Lock(PluginLock),
     /// Start a project for a plugin.
     New(PluginNew),
+    /// Check that a plugin keeps the contract.
+    Test(PluginTest),
     /// Publish a plugin as an OCI artifact.
     Push(PluginPush),
     /// Remove installed plugins, and what is remembered of their steps.
@@ -152,6 +154,40 @@ pub(crate) enum PluginLanguage {
     Rust,
     /// Built by `componentize-py`.
     Python,
+}
+
+#[derive(Debug, Args)]
+#[cfg_attr(feature = "wasm", command(after_help = crate::commands::plugin_test::checks_help()))]
+pub(crate) struct PluginTest {
+    /// The component.
+    pub(crate) file: PathBuf,
+    /// Folder with fixtures: steps with what they get and must give; `examples` where that is there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) fixtures: Option<PathBuf>,
+    /// Test this step type only (repeatable).
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) only: Vec<String>,
+    /// The largest input that is tried, as in 64MiB.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = crate::units::parse_size)]
+    pub(crate) largest: u64,
+    /// Write what the steps of the fixtures give as what they must give.
+    #[arg(long)]
+    pub(crate) bless: bool,
+    /// The plugin's configuration.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Rights that the plugin gets: `http:HOST`, `clock`, `random`, separated by commas.
+    #[arg(long, value_name = "RIGHTS")]
+    pub(crate) allow: Option<String>,
+    /// Memory that one call may use, as in 256MiB.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = crate::units::parse_size)]
+    pub(crate) plugin_memory: u64,
+    /// How long the plugin may go on without moving a byte while it is not waiting for one, as in 30s.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::units::parse_duration)]
+    pub(crate) plugin_stall: Duration,
+    /// Format.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: PluginFormat,
 }
 
 #[derive(Debug, Args)]

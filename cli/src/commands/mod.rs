@@ -20,6 +20,8 @@ pub(crate) mod keys;
 pub(crate) mod login;
 #[cfg(feature = "wasm")]
 pub(crate) mod plugin;
+#[cfg(feature = "wasm")]
+pub(crate) mod plugin_test;
 pub(crate) mod registry;
 pub(crate) mod select;
 pub(crate) mod session;

@@ -1,4 +1,4 @@
-//! `ocm plugin`: install, list, describe, push, prune.
+//! `ocm plugin`: install, list, describe, push, prune; `plugin_test.rs` has the rest.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -36,6 +36,7 @@ pub(crate) async fn plugin(args: Plugin, ui: &Ui) -> Result<(), CliError> {
         Plugin::Describe(args) => describe(args, ui).await,
         Plugin::Lock(args) => lock(&args, ui).await,
         Plugin::New(args) => new(&args, ui),
+        Plugin::Test(args) => super::plugin_test::plugin_test(args, ui).await,
         Plugin::Push(args) => push(args, ui).await,
         Plugin::Prune(args) => prune(&args, ui),
     }

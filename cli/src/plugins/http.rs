@@ -11,7 +11,7 @@ use ocm_repository::Session;
 struct Requests(Arc<Session>);
 
 /// Makes requests with that session's retries, limits, proxies and credentials.
-pub(super) fn requests(session: &Arc<Session>) -> Arc<dyn Http> {
+pub(crate) fn requests(session: &Arc<Session>) -> Arc<dyn Http> {
     Arc::new(Requests(session.clone()))
 }
 

@@ -22,6 +22,7 @@ use ocm_specs::diagnostic::{Diagnostic, Diagnostics};
 use ocm_specs::transfer::{PluginSpec, TransferSpec, Word};
 use ocm_specs::yaml::{Node, Source, Span};
 
+pub(crate) use self::http::requests;
 pub(crate) use self::lock::{Pin, write as write_pins};
 pub(crate) use self::look::{look, shown, types};
 use self::source::Fetched;
@@ -44,7 +45,7 @@ pub(crate) fn host(
     Host::new(HostConfig {
         cache: cache(ui),
         limits,
-        http: session.map(http::requests),
+        http: session.map(requests),
         results: session
             .filter(|_| args.is_some_and(|args| args.cache))
             .and_then(|session| results(ui, session.limits().disk())),

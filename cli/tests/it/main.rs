@@ -30,6 +30,7 @@ mod look;
 mod output;
 mod place;
 #[cfg(feature = "wasm")]
+mod plugin_authors;
 mod plugin_supply;
 mod plugins;
 mod scenario;

@@ -46,6 +46,7 @@
 //! no author has to know of permits; there is no `unsafe` in here but what the bindings generate.
 
 mod error;
+pub mod gzip;
 mod stream;
 pub mod tar;
 #[cfg(not(target_family = "wasm"))]
@@ -53,6 +54,7 @@ pub mod testing;
 #[cfg(target_family = "wasm")]
 #[doc(hidden)]
 pub mod wasm;
+pub mod yaml;
 
 use std::marker::PhantomData;
 
@@ -322,6 +324,11 @@ pub fn progress(message: &str, done: u64, total: Option<u64>) {
     let _ = (message, done, total);
 }
 
+/// The example of the README, which is compiled and run with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 /// A plugin: what [`plugin!`] makes.
 pub trait Definition {
     /// Its name.
@@ -409,9 +416,9 @@ fn describe<T: Transformer>() -> Described {
     Described {
         name: T::TYPE,
         documentation: T::DOCUMENTATION,
-        spec_schema: schema::<T::Spec>().to_string(),
-        output_schema: schema::<T::Output>().to_string(),
-        config_schema: (!empty).then(|| config.to_string()),
+        spec_schema: written(&schema::<T::Spec>()),
+        output_schema: written(&schema::<T::Output>()),
+        config_schema: (!empty).then(|| written(&config)),
         inputs: T::INPUTS,
         outputs: T::OUTPUTS,
         deterministic: T::DETERMINISTIC,
@@ -419,21 +426,34 @@ fn describe<T: Transformer>() -> Described {
     }
 }
 
+/// Not by `Display`, which brings a second and a third writer along.
+pub(crate) fn written(value: &serde_json::Value) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 fn schema<T: JsonSchema>() -> serde_json::Value {
     schemars::generate::SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value()
 }
 
 fn step<T: Transformer>(raw: Raw) -> Result<Step<T>, Error> {
-    let mut inputs = raw.inputs;
-    let place = |input: &Input| T::INPUTS.iter().position(|port| port.name == input.name);
-    inputs.sort_by_key(place);
     Ok(Step {
         id: raw.id,
         spec: read(&raw.spec)?,
         config: read_config::<T>(&raw.config)?,
-        inputs,
+        inputs: in_order(raw.inputs, T::INPUTS),
         kind: PhantomData,
     })
+}
+
+/// The inputs in the order of their ports.
+fn in_order(mut inputs: Vec<Input>, ports: &[Port]) -> Vec<Input> {
+    let mut ordered = Vec::with_capacity(inputs.len());
+    for port in ports {
+        if let Some(at) = inputs.iter().position(|input| input.name == port.name) {
+            ordered.push(inputs.remove(at));
+        }
+    }
+    ordered
 }
 
 fn read<S: DeserializeOwned>(text: &str) -> Result<S, Error> {

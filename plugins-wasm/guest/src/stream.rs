@@ -39,6 +39,38 @@ impl Source {
         }
         self.raw.next_chunk()
     }
+
+    /// All that is left, as a whole.
+    ///
+    /// # Errors
+    /// [`crate::Kind::InvalidContent`] for more than `limit` bytes, besides what the source says.
+    pub fn read_all(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
+        let mut all = Vec::new();
+        while let Some(chunk) = self.next_chunk()? {
+            all.extend_from_slice(&chunk);
+            if all.len() > limit {
+                return Err(Error::invalid_content(format!("it has more than {limit} bytes")));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The first `count` of the bytes to come, or all of them where there are fewer; they can still be read.
+    ///
+    /// # Errors
+    /// What the source says.
+    pub fn peek(&mut self, count: usize) -> Result<&[u8], Error> {
+        while self.chunk.len() - self.at < count {
+            let Some(more) = self.raw.next_chunk()? else {
+                break;
+            };
+            self.chunk.drain(..self.at);
+            self.at = 0;
+            self.chunk.extend_from_slice(&more);
+        }
+        let end = self.chunk.len().min(self.at + count);
+        Ok(&self.chunk[self.at..end])
+    }
 }
 
 impl BufRead for Source {

@@ -1,5 +1,6 @@
 //! Plugins in plans, as the engine runs them.
 
+mod conformance;
 mod guests;
 mod hostile;
 mod languages;

@@ -3,6 +3,7 @@
 //! What it does in `describe` follows from texts that tests replace in the built component by others of the same length.
 #![cfg(target_family = "wasm")]
 
+use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
 
 use ocm_plugin::wasm::bindings::exports::ocm::transformer::transform::*;
@@ -125,9 +126,14 @@ impl Guest for Hostile {
         if black_box(DESCRIBE) == "describe=nothing!" {
             steps.clear();
         }
+        let version = match black_box(DESCRIBE) {
+            // Another one whenever it is asked.
+            "describe=unstable" => std::hash::RandomState::new().build_hasher().finish().to_string(),
+            _ => "0.1.0".into(),
+        };
         Plugin {
             name: black_box(NAME).into(),
-            version: "0.1.0".into(),
+            version,
             documentation: "Misdeeds.".into(),
             config_schema: String::new(),
             needs: vec![],
@@ -277,7 +283,6 @@ impl Guest for Hostile {
 
 /// Everything that is not there.
 fn look() -> String {
-    use std::hash::{BuildHasher, Hasher};
     let seed = std::hash::RandomState::new().build_hasher().finish();
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map(|since| since.as_secs());
     format!(

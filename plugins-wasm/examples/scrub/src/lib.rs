@@ -79,8 +79,8 @@ impl Transformer for Scrub {
         rewrite(
             source,
             sink,
-            |member| Ok(if member.is_file && member.size <= TEXT && is_meant(&member.path) { Keep::Change(TEXT) } else { Keep::AsIs }),
-            |_, content| {
+            &mut |member| Ok(if member.is_file && member.size <= TEXT && is_meant(&member.path) { Keep::Change(TEXT) } else { Keep::AsIs }),
+            &mut |_, content| {
                 let mut text = match String::from_utf8(content) {
                     Ok(text) => text,
                     Err(error) => return Ok(error.into_bytes()),
