@@ -287,7 +287,15 @@ fn verify(
         let Some(algorithm) = algorithm_of(&signature) else {
             return Err(failed("its algorithm is not known"));
         };
-        let material = keys.public(signature.name(), algorithm)?;
+        // Keys for plugins have a flag of their own.
+        let material = keys
+            .public(signature.name(), algorithm)
+            .map_err(|error| CliError {
+                hint: error
+                    .hint
+                    .map(|hint| hint.replace("--public-key", "--plugin-key")),
+                ..error
+            })?;
         let checked = check(
             descriptor,
             None,
