@@ -3,6 +3,7 @@
 //! *Invariant*: equal values give equal bytes, whatever the order of their keys.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Number, Value};
@@ -25,12 +26,23 @@ pub fn to_canonical(value: &Value) -> String {
 
 /// The value below `key`: the exact spelling first, else one that differs in case only, as Go's decoder matches keys.
 pub fn field<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
-    object.get(key).or_else(|| {
-        object
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(key))
-            .map(|(_, value)| value)
-    })
+    /// Up to so many keys, looking at each is faster than hashing the one.
+    const FEW: usize = 16;
+    if object.len() > FEW
+        && let Some(value) = object.get(key)
+    {
+        return Some(value);
+    }
+    let mut other = None;
+    for (name, value) in object.iter().filter(|(name, _)| name.len() == key.len()) {
+        if name == key {
+            return Some(value);
+        }
+        if other.is_none() && name.eq_ignore_ascii_case(key) {
+            other = Some(value);
+        }
+    }
+    other
 }
 
 /// The spelling under which `key` is present, by the rule of [`field`]; `key` itself where it is absent.
@@ -85,7 +97,7 @@ pub(crate) fn write_object(out: &mut String, object: &Map<String, Value>, style:
     match style {
         Style::Go | Style::Entries => entries.sort_unstable_by(|a, b| a.0.cmp(b.0)),
         Style::Canonical | Style::CanonicalWithoutNulls => {
-            entries.sort_unstable_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
+            entries.sort_unstable_by(|a, b| by_utf16(a.0, b.0));
         }
     }
     let (open, between, close) = match style {
@@ -111,13 +123,35 @@ pub(crate) fn write_object(out: &mut String, object: &Map<String, Value>, style:
     out.push_str(close);
 }
 
+/// The order of UTF-16 code units (RFC 8785, 3.2.3).
+pub(crate) fn by_utf16(a: &str, b: &str) -> Ordering {
+    // From U+E000 on characters stand elsewhere than by the bytes of UTF-8.
+    let is_apart = |text: &str| text.bytes().any(|byte| byte >= 0xee);
+    if is_apart(a) || is_apart(b) {
+        a.encode_utf16().cmp(b.encode_utf16())
+    } else {
+        a.cmp(b)
+    }
+}
+
+/// Can the text stand between quotes as it is, in every style?
+fn is_plain(text: &str) -> bool {
+    let is_special = |byte: u8| {
+        !(0x20..0x80).contains(&byte) || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
+    };
+    // In blocks that are looked at as a whole: no branch for each byte.
+    let mut blocks = text.as_bytes().chunks(32);
+    blocks.all(|block| {
+        !block
+            .iter()
+            .fold(false, |found, byte| found | is_special(*byte))
+    })
+}
+
 pub(crate) fn write_string(out: &mut String, text: &str, style: Style) {
     out.push('"');
     // Nearly all texts need no escape at all.
-    let is_plain = text.bytes().all(|byte| {
-        (0x20..0x80).contains(&byte) && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&')
-    });
-    if is_plain {
+    if is_plain(text) {
         out.push_str(text);
         out.push('"');
         return;
@@ -221,6 +255,38 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_is_escaped_where_it_must_be() {
+        for at in [0, 1, 31, 32, 40] {
+            for character in (0..0x180).filter_map(char::from_u32) {
+                let text = format!("{}{character}{}", "a".repeat(at), "b".repeat(5));
+                let written = to_canonical(&Value::from(text.as_str()));
+                assert_eq!(written, serde_json::to_string(&text).expect("a text"));
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_in_the_order_of_utf16() {
+        let keys = [
+            "",
+            "a",
+            "ab",
+            "a\u{7f}",
+            "\u{e9}",
+            "\u{d7ff}",
+            "\u{10000}",
+            "\u{10ffff}",
+            "\u{e000}",
+            "\u{ffff}",
+        ];
+        for (at, a) in keys.iter().enumerate() {
+            for (other, b) in keys.iter().enumerate() {
+                assert_eq!(by_utf16(a, b), at.cmp(&other), "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
     fn entry_lists() {
         for (input, expected) in [
             ("{}", "[]"),
@@ -244,6 +310,10 @@ mod tests {
         let object = value.as_object().expect("object");
         assert_eq!(field(object, "url"), Some(&Value::from(2)));
         assert_eq!(field(object, "filename"), Some(&Value::from(3)));
+        let many: Map<String, Value> = (0..40).map(|n| (format!("Key{n}"), n.into())).collect();
+        assert_eq!(field(&many, "Key39"), Some(&Value::from(39)));
+        assert_eq!(field(&many, "key39"), Some(&Value::from(39)));
+        assert_eq!(field(&many, "key40"), None);
         assert_eq!(spelling(object, "fileName"), "FileName");
         assert_eq!(field(object, "absent"), None);
     }

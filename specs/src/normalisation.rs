@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::descriptor::{ComponentDescriptor, Element, ElementKind};
 use crate::digest::{Algorithm, Digest};
-use crate::json::{Style, field, write_object, write_string, write_value};
+use crate::json::{Style, by_utf16, field, write_object, write_string, write_value};
 
 /// The algorithms written here. They select the same fields and differ in what the two Go libraries keep of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,7 +73,7 @@ impl Normalisation {
             return entries::normalise(descriptor, variant != Variant::WithoutForcedNulls);
         }
         let mut writer = Writer {
-            out: String::new(),
+            out: String::with_capacity(room(descriptor)),
             is_lossy: self == Self::V4Alpha1 && variant != Variant::Lossless,
             writes_empty_digests: self == Self::V4Alpha1,
             versioned: (self == Self::V2).then(|| identities::versioned(descriptor)),
@@ -106,6 +106,18 @@ impl Normalisation {
             Self::V4Alpha1 => &[Variant::Current, Variant::Lossless],
         }
     }
+}
+
+/// About how many bytes the canonical form has: elements are most of it.
+fn room(descriptor: &ComponentDescriptor) -> usize {
+    const ELEMENT: usize = 400;
+    let kinds = [
+        ElementKind::Resource,
+        ElementKind::Source,
+        ElementKind::Reference,
+    ];
+    let elements = kinds.map(|kind| descriptor.elements(kind).len());
+    (elements.iter().sum::<usize>() + 1) * ELEMENT
 }
 
 /// Do both descriptors say the same where signatures look? What else differs is unsigned: places, labels without
@@ -163,14 +175,16 @@ impl<'a> Writer<'a> {
     /// All keys that a provider's object has; its labels by the rule.
     fn provider(&mut self, provider: &Map<String, Value>) {
         let mut entries: Vec<(&String, &Value)> = provider.iter().collect();
-        entries.sort_unstable_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
+        entries.sort_unstable_by(|a, b| by_utf16(a.0, b.0));
         self.open('{');
         for (key, value) in entries {
             match value {
                 Value::Null => {}
                 Value::Array(labels) if key == "labels" => self.labels(labels, Labels::Signing),
                 value => {
-                    self.key(key);
+                    self.item();
+                    self.text(key);
+                    self.out.push(':');
                     write_value(&mut self.out, value, Style::CanonicalWithoutNulls);
                 }
             }
@@ -224,11 +238,10 @@ impl<'a> Writer<'a> {
 
     /// Resources without content have no digest; `none/v1` does not count as such (trap T26).
     fn digest(&mut self, fields: &Map<String, Value>, element: &Element<'_>) {
-        let has_no_content = has_no_content(element);
         let digest = field(fields, "digest").and_then(Value::as_object);
         match (element.kind(), digest) {
             (ElementKind::Source, _) => {}
-            (ElementKind::Resource, _) if has_no_content => {}
+            (ElementKind::Resource, _) if has_no_content(element) => {}
             (_, Some(digest)) => self.triple(digest),
             (ElementKind::Reference, None) if self.writes_empty_digests => {
                 self.triple(&Map::new());
@@ -248,12 +261,11 @@ impl<'a> Writer<'a> {
 
     /// The key goes when no label stays.
     fn labels(&mut self, labels: &[Value], rule: Labels) {
-        let kept: Vec<&Map<String, Value>> = labels
-            .iter()
-            .filter_map(Value::as_object)
+        let labels = labels.iter().filter_map(Value::as_object);
+        let mut kept = labels
             .filter(|label| rule == Labels::All || is_signing(label))
-            .collect();
-        if kept.is_empty() {
+            .peekable();
+        if kept.peek().is_none() {
             return;
         }
         self.key("labels");
@@ -271,7 +283,7 @@ impl<'a> Writer<'a> {
         } else {
             Style::Canonical
         };
-        let keys: &[&str] = match (self.is_lossy, rule) {
+        let keys: &[&'static str] = match (self.is_lossy, rule) {
             (false, Labels::All) => &["merge", "name", "signing", "value", "version"],
             (false, Labels::Signing) => &["name", "signing", "value", "version"],
             (true, _) => &["name", "signing", "value"],
@@ -289,7 +301,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A text that Go always writes, empty where it is missing.
-    fn required(&mut self, fields: &Map<String, Value>, name: &str) {
+    fn required(&mut self, fields: &Map<String, Value>, name: &'static str) {
         self.key(name);
         let value = field(fields, name).and_then(Value::as_str);
         self.text(value.unwrap_or_default());
@@ -299,10 +311,12 @@ impl<'a> Writer<'a> {
         write_string(&mut self.out, text, Style::Canonical);
     }
 
-    fn key(&mut self, key: &str) {
+    /// A key that needs no escape.
+    fn key(&mut self, key: &'static str) {
         self.item();
-        self.text(key);
-        self.out.push(':');
+        self.out.push('"');
+        self.out.push_str(key);
+        self.out.push_str("\":");
     }
 
     fn item(&mut self) {
