@@ -105,22 +105,31 @@ fn world(setting: &Setting, tail: &Arc<Mutex<Tail>>) -> WasiCtx {
             .monotonic_clock(CountingClock::default());
     }
     if !setting.granted.random() {
-        let derived: Vec<u8> = (0..64u8)
-            .flat_map(|n| {
-                let text = format!("{}/{n}", setting.seed);
-                Digest::sha256(text.as_bytes()).hex().as_bytes().to_vec()
-            })
-            .collect();
-        let number = derived
-            .iter()
-            .take(16)
-            .fold(0u128, |sum, byte| (sum << 8) | u128::from(*byte));
+        let (number, derived) = seeded(&setting.seed);
         builder
             .secure_random(Deterministic::new(derived.clone()))
             .insecure_random(Deterministic::new(derived))
             .insecure_random_seed(number);
     }
     builder.build()
+}
+
+/// A number and bytes that follow from a digest: the same at every run, of no use as secrets. Made for every call, so by
+/// splitmix64, which takes a microsecond, not by hashing.
+fn seeded(seed: &Digest) -> (u128, Vec<u8>) {
+    /// How many bytes there are before they begin again.
+    const BYTES: usize = 4 << 10;
+    let mut state = u64::from_str_radix(&seed.hex()[..16], 16).unwrap_or_default();
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    };
+    let number = (u128::from(next()) << 64) | u128::from(next());
+    let bytes = (0..BYTES / 8).flat_map(|_| next().to_le_bytes()).collect();
+    (number, bytes)
 }
 
 /// 1980-01-01: the first day that zip files can name.
@@ -491,5 +500,28 @@ fn step_error(kind: types::ErrorKind, error: &Error, port: Option<String>) -> St
         port,
         offset: None,
         hint: error.hint().map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeded_randomness_follows_from_the_seed() {
+        let (one, two) = (Digest::sha256(b"1"), Digest::sha256(b"2"));
+        assert_eq!(seeded(&one), seeded(&one));
+        assert_ne!(seeded(&one).0, seeded(&two).0);
+        let (_, bytes) = seeded(&one);
+        assert_eq!(bytes.len(), 4 << 10);
+        // All 256 values, none of them often.
+        let mut counts = [0; 256];
+        bytes
+            .iter()
+            .for_each(|byte| counts[usize::from(*byte)] += 1);
+        assert!(
+            counts.iter().all(|count| (1..50).contains(count)),
+            "{counts:?}"
+        );
     }
 }
