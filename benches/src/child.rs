@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, cel_path, check, generate, relay, schedule, signing};
+use crate::{Result, cel_path, check, generate, relay, schedule, signing, wasm};
 
 /// What a child is to measure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +29,18 @@ pub(crate) enum Job {
     Sign { rounds: usize },
     /// From an archive of that many component versions to a plan that carries them.
     Generate { folder: String, count: usize },
+    /// Bytes through steps.
+    Stream(wasm::Stream),
+    /// Steps that do nothing, of a plugin.
+    Call {
+        cache: String,
+        steps: usize,
+        rounds: usize,
+    },
+    /// A plugin's code out of the cache.
+    Load { cache: String, rounds: usize },
+    /// That many instances at once, each in the middle of its work.
+    Instances { cache: String, count: usize },
     /// One artifact from registry to registry.
     Relay { source: String, target: String },
     /// The least that any program would have to do for it.
@@ -46,6 +58,9 @@ pub(crate) struct Sample {
     pub(crate) cpu: f64,
     /// Most memory that the whole process had, in bytes.
     pub(crate) peak_rss: u64,
+    /// Most bytes that were in temporary files at once, where the job tells.
+    #[serde(default)]
+    pub(crate) temp_bytes: u64,
 }
 
 impl Sample {
@@ -69,6 +84,7 @@ impl Job {
 
     /// Does it here: what the child is for.
     pub(crate) fn run(self) -> Result<Sample> {
+        let mut temp_bytes = 0;
         let cpu = match self {
             Self::Run { nodes, rounds } => schedule::run(nodes, rounds)?,
             Self::Schedule { nodes, rounds } => schedule::core(nodes, rounds),
@@ -77,6 +93,14 @@ impl Job {
             Self::Normalise { resources, rounds } => signing::normalise(resources, rounds)?,
             Self::Sign { rounds } => signing::sign(rounds)?,
             Self::Generate { folder, count } => generate::plan_of(&folder, count)?,
+            Self::Stream(job) => job.run(&mut temp_bytes)?,
+            Self::Call {
+                cache,
+                steps,
+                rounds,
+            } => wasm::call(&cache, steps, rounds)?,
+            Self::Load { cache, rounds } => wasm::load(&cache, rounds)?,
+            Self::Instances { cache, count } => wasm::instances(&cache, count)?,
             Self::Relay { source, target } => relay::relay(&source, &target)?,
             Self::Floor {
                 source,
@@ -87,6 +111,7 @@ impl Job {
         Ok(Sample {
             cpu,
             peak_rss: peak_rss()?,
+            temp_bytes,
         })
     }
 }

@@ -47,7 +47,8 @@ impl Generated {
     }
 }
 
-fn chunks(seed: u64, size: u64) -> impl Iterator<Item = Bytes> + Send {
+/// Bytes of a blob of that seed, in pieces that share one block.
+pub(crate) fn chunks(seed: u64, size: u64) -> impl Iterator<Item = Bytes> + Send {
     /// What a server hands to a socket at once.
     const CHUNK: usize = 256 << 10;
     let mut block = noise(BLOCK, seed).to_vec();

@@ -7,6 +7,8 @@
 pub(crate) enum Target {
     /// That much or less.
     AtMost(f64),
+    /// That much or more.
+    AtLeast(f64),
     /// Nothing: it is there to be known.
     None,
 }
@@ -29,6 +31,15 @@ const fn at_most(name: &'static str, unit: &'static str, most: f64) -> Figure {
         name,
         unit,
         target: Target::AtMost(most),
+        profile: "",
+    }
+}
+
+const fn at_least(name: &'static str, unit: &'static str, least: f64) -> Figure {
+    Figure {
+        name,
+        unit,
+        target: Target::AtLeast(least),
         profile: "",
     }
 }
@@ -84,6 +95,14 @@ pub(crate) const FIGURES: &[Figure] = &[
     at_most("cel_path.ns.2000", "ns", 100.0),
     at_most("normalise.ms.1000", "ms", 1.0),
     at_most("sign.ratio", "x", 1.2),
+    at_least("wasm.identity_gb_s", "GB/s", 4.0),
+    known("wasm.native_gb_s", "GB/s"),
+    known("wasm.child_gb_s", "GB/s"),
+    at_most("wasm.call_us", "us", 100.0),
+    at_most("wasm.cached_load_ms", "ms", 1.0),
+    at_most("wasm.chain_peak_rss_mib", "MiB", 96.0),
+    at_most("wasm.chain_temp_bytes", "bytes", 0.0),
+    at_most("wasm.rss_mib_per_instance", "MiB", 0.5),
     at_most("start.version_ms", "ms", 5.0),
     at_most("start.dry_run_ms", "ms", 10.0).profile(START_PROFILE),
     at_most("skopeo.ratio", "x", 0.5),

@@ -21,9 +21,11 @@ mod signing;
 mod skopeo;
 mod start;
 mod straggler;
+mod streams;
 mod temp_bytes;
 mod toys;
 mod transfer;
+mod wasm;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -105,6 +107,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("cel_path.", cel_path::measure),
     ("normalise.", signing::measure_normalise),
     ("sign.", signing::measure_sign),
+    ("wasm.", wasm::measure),
     ("start.", start::measure),
     ("skopeo.", skopeo::measure),
 ];

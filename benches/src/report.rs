@@ -100,7 +100,8 @@ impl Report {
             _ if self.broken.contains_key(figure.name) => Verdict::Missed,
             Target::None => Verdict::ForInformation,
             Target::AtMost(most) if *value <= most => Verdict::Reached,
-            Target::AtMost(_) => Verdict::Missed,
+            Target::AtLeast(least) if *value >= least => Verdict::Reached,
+            Target::AtMost(_) | Target::AtLeast(_) => Verdict::Missed,
         }
     }
 
@@ -125,6 +126,7 @@ impl Report {
             let value = value.map_or_else(|| "-".to_owned(), |value| number(*value));
             let target = match figure.target {
                 Target::AtMost(most) => format!("<= {}", number(most)),
+                Target::AtLeast(least) => format!(">= {}", number(least)),
                 Target::None => "-".to_owned(),
             };
             let verdict = self.verdict(figure).text();
@@ -198,6 +200,7 @@ mod tests {
         report.put("requests_per_artifact_noop", 2.0);
         report.violated("requests_per_artifact_noop", "a PUT was sent");
         report.put("straggler.ratio", 1.5);
+        report.put("wasm.identity_gb_s", 3.9);
         report.note("straggler.ratio", "makespan 3 s");
         report.leave_out("skopeo.ratio", "skopeo is not installed");
         report
@@ -211,6 +214,7 @@ relay.cpu_s_per_gib                       0.7123 s                  -  -
 relay.peak_rss_mib                          14.2 MiB            <= 32  reached
 requests_per_artifact_noop                     2 requests        <= 2  MISSED
 straggler.ratio                              1.5 x            <= 1.02  MISSED
+wasm.identity_gb_s                           3.9 GB/s            >= 4  MISSED
 skopeo.ratio                                   - x             <= 0.5  left out
 
 requests_per_artifact_noop: a PUT was sent
@@ -220,7 +224,11 @@ skopeo.ratio: skopeo is not installed
         assert_eq!(report("").table(), expected.trim_start());
         assert_eq!(
             report("").missed(),
-            ["requests_per_artifact_noop", "straggler.ratio"]
+            [
+                "requests_per_artifact_noop",
+                "straggler.ratio",
+                "wasm.identity_gb_s"
+            ]
         );
     }
 

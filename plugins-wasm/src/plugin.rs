@@ -120,6 +120,14 @@ impl Plugin {
             .collect()
     }
 
+    /// Makes its code ready: from the cache if it is there, else compiled. The first call does that otherwise.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when the component can't be run.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        self.loaded().await.map(|_| ())
+    }
+
     pub(crate) async fn loaded(&self) -> Result<&Loaded, Error> {
         self.loaded
             .get_or_try_init(|| self.host.load(&self.digest, &self.bytes))
