@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use ocm_specs::diagnostic::Diagnostic;
 use ocm_specs::yaml::{Map, Node, Value};
-use serde_json::{Map as JsonMap, Value as Json};
+use serde_json::Value as Json;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::StepError;
 use crate::language::Document;
-use crate::plan::{Planner, environment, is_error, nearest};
+use crate::plan::{Planner, is_error, nearest};
 
 /// How long all step types of a plan may take for their answers. What is left then is judged when it runs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,8 +24,6 @@ impl Planner<'_> {
     pub(crate) async fn ask(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         let wrong = self.wrong();
-        let mut scope = JsonMap::new();
-        scope.insert("environment".to_owned(), environment(&self.spec));
         let mut known: HashMap<(String, String), Vec<StepError>> = HashMap::new();
         let mut silent: BTreeSet<String> = BTreeSet::new();
         let mut findings = Vec::new();
@@ -38,7 +36,7 @@ impl Planner<'_> {
             if !has_answer || wrong.contains(&*id) {
                 continue;
             }
-            let Some(spec) = self.closed(at, &scope) else {
+            let Some(spec) = self.closed(at) else {
                 continue;
             };
             let question = (name, spec.to_string());
@@ -91,7 +89,7 @@ impl Planner<'_> {
     }
 
     /// A step's inputs without its ports, if they are known already.
-    fn closed(&self, at: usize, scope: &JsonMap<String, Json>) -> Option<Json> {
+    fn closed(&self, at: usize) -> Option<Json> {
         let bound = self.bound[at].as_ref()?;
         let node = &self.spec.steps[at].spec;
         let is_port = |name: &str| bound.info().inputs.iter().any(|port| port.name == name);
@@ -117,6 +115,7 @@ impl Planner<'_> {
             return None;
         }
         // What has no value has none in the run either, which says so.
+        let scope = &self.spec.environment;
         document.evaluate(&node, &bound.spec_type, scope).ok()
     }
 }

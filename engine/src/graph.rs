@@ -11,6 +11,7 @@ use ocm_specs::transfer::{Dialect, StepSpec, TransferSpec, Word};
 use ocm_specs::yaml::{Node, Source, Span, Value};
 use petgraph::algo::{kosaraju_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
+use serde_json::{Number, Value as Json};
 
 use crate::language::{self, Document};
 use crate::schedule::Edge;
@@ -99,7 +100,7 @@ impl Graph {
                 "the mapping form is lowered before it is linked",
             ));
         }
-        spec.environment.iter_mut().for_each(whole_numbers);
+        spec.environment.values_mut().for_each(whole_constants);
         for step in &mut spec.steps {
             whole_numbers(&mut step.spec);
         }
@@ -395,13 +396,10 @@ fn shortened(path: &[&str]) -> String {
 /// Makes `1.0` the integer `1`: to the reference, which prints it so, they are the same; and a printed plan must mean what
 /// its original does.
 fn whole_numbers(node: &mut Node) {
-    /// Below, a double is the number that was meant.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
     match &mut node.value {
-        Value::Number(number) if number.is_f64() => {
-            let value = number.as_f64().unwrap_or(f64::NAN);
-            if value.fract() == 0.0 && value.abs() < EXACT {
-                *number = (value as i64).into();
+        Value::Number(number) => {
+            if let Some(whole) = whole(number) {
+                *number = whole;
             }
         }
         Value::List(list) => list.iter_mut().for_each(whole_numbers),
@@ -410,6 +408,41 @@ fn whole_numbers(node: &mut Node) {
             .for_each(|member| whole_numbers(&mut member.node)),
         _ => {}
     }
+}
+
+/// [`whole_numbers`] for a constant, which is copied only if it has one and somebody else holds it, too.
+fn whole_constants(constant: &mut Arc<Json>) {
+    fn has_some(value: &Json) -> bool {
+        match value {
+            Json::Number(number) => whole(number).is_some(),
+            Json::Array(list) => list.iter().any(has_some),
+            Json::Object(map) => map.values().any(has_some),
+            _ => false,
+        }
+    }
+    fn change(value: &mut Json) {
+        match value {
+            Json::Number(number) => {
+                if let Some(whole) = whole(number) {
+                    *number = whole;
+                }
+            }
+            Json::Array(list) => list.iter_mut().for_each(change),
+            Json::Object(map) => map.values_mut().for_each(change),
+            _ => {}
+        }
+    }
+    if has_some(constant) {
+        change(Arc::make_mut(constant));
+    }
+}
+
+/// The integer that a double is, if it is one.
+fn whole(number: &Number) -> Option<Number> {
+    /// Below, a double is the number that was meant.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let value = number.as_f64().filter(|_| number.is_f64())?;
+    (value.fract() == 0.0 && value.abs() < EXACT).then(|| (value as i64).into())
 }
 
 /// A cycle through the first node of a strongly connected component, in the direction of the edges; `None` for a single

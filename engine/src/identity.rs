@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ocm_specs::Digest;
 use ocm_specs::json::to_sorted;
+use ocm_specs::transfer::Environment;
 use ocm_specs::yaml::Node;
 use serde_json::{Value as Json, json};
 
@@ -115,16 +116,25 @@ struct Uses {
 }
 
 impl Uses {
-    fn constant(&mut self, reference: &Reference<'_>, environment: &Json) {
-        let (mut path, mut found) = (String::new(), Some(environment));
-        for segment in reference.segments.iter() {
-            path.push_str(&segment.to_string());
-            found = found.and_then(|value| match &segment.key {
-                Key::Field(name) => value.get(&**name),
-                Key::Index(index) => value.get(*index as usize),
-            });
-        }
-        let found = found.cloned().into_iter().collect();
+    fn constant(&mut self, reference: &Reference<'_>, environment: &Environment) {
+        let path: String = reference.segments.iter().map(ToString::to_string).collect();
+        let found = match reference.segments.split_first() {
+            None => Some(environment.to_json()),
+            Some((first, rest)) => {
+                let first = match &first.key {
+                    Key::Field(name) => environment.get(name),
+                    Key::Index(_) => None,
+                };
+                let found = rest
+                    .iter()
+                    .fold(first, |value, segment| match &segment.key {
+                        Key::Field(name) => value?.get(&**name),
+                        Key::Index(index) => value?.get(*index as usize),
+                    });
+                found.cloned()
+            }
+        };
+        let found = found.into_iter().collect();
         self.environment.insert(path, Json::Array(found));
     }
 }

@@ -11,14 +11,14 @@ use std::sync::{Arc, OnceLock};
 use ocm_content::Error;
 use ocm_specs::Digest;
 use ocm_specs::diagnostic::{Diagnostic, Diagnostics, Severity, did_you_mean};
-use ocm_specs::transfer::TransferSpec;
+use ocm_specs::transfer::{Environment, TransferSpec};
 use ocm_specs::yaml::{self, Node, Position, Value};
-use serde_json::{Map as JsonMap, Value as Json};
+use serde_json::Value as Json;
 
 use crate::error::StepError;
 use crate::graph::{Graph, LinkedStep, SUGGESTIONS, in_step};
 use crate::language::{
-    self, Assignments, Document, Edit, Expression, Key, Object, Reference, Scope, Segment,
+    self, Assignments, Document, Edit, Expression, Key, Object, Reference, Scope, Segment, Shapes,
     StepView, Type, TypeRoot, TypeScope, Validator, check_document,
 };
 use crate::ports::Connections;
@@ -28,7 +28,6 @@ use crate::step_types::{StepType, StepTypeInfo, StepTypes};
 /// A spec that is ready to run.
 pub struct Plan {
     pub(crate) spec: TransferSpec,
-    environment: Json,
     steps: Vec<PlannedStep>,
     index: HashMap<Arc<str>, usize>,
     edges: Vec<(usize, usize, Edge)>,
@@ -172,8 +171,8 @@ impl Plan {
         self.index.get(id).copied()
     }
 
-    pub(crate) fn environment(&self) -> &Json {
-        &self.environment
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.spec.environment
     }
 
     /// Says where the field of an error stands in the document, or the nearest one around it.
@@ -228,12 +227,6 @@ pub(crate) fn nearest<'n>(node: &'n Node, path: &str) -> Option<&'n Node> {
         found = inner;
     }
     found
-}
-
-pub(crate) fn environment(spec: &TransferSpec) -> Json {
-    spec.environment
-        .as_ref()
-        .map_or_else(|| Json::Object(JsonMap::new()), Node::to_json)
 }
 
 /// A plan in the making.
@@ -306,7 +299,6 @@ impl<'p> Planner<'p> {
         });
         Ok(Plan {
             steps: steps.collect(),
-            environment: environment(&self.spec),
             spec: self.spec,
             index: self.index,
             edges: self.edges,
@@ -386,10 +378,7 @@ impl<'p> Planner<'p> {
 
     /// Checks the inputs of every step. In document order: what a type says of a step does not depend on other steps.
     fn check(&mut self) {
-        let environment = match &self.spec.environment {
-            Some(node) => Type::of_node(node),
-            None => Type::Object(Arc::new(Object::default())),
-        };
+        let environment = Shapes::default().environment(&self.spec.environment);
         let specs: Vec<Option<Type>> = (0..self.steps.len()).map(|at| self.spec_view(at)).collect();
         let scope = PlanScope {
             planner: self,

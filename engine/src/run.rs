@@ -150,7 +150,7 @@ struct RunScope<'a> {
 impl Scope for RunScope<'_> {
     fn root(&self, name: &str) -> Option<Root<'_>> {
         let Some(index) = self.plan.index_of(name) else {
-            return (name == "environment").then(|| Root::Value(self.plan.environment()));
+            return (name == "environment").then(|| Root::Constants(self.plan.environment()));
         };
         let (planned, state) = (&self.plan.steps()[index], &self.steps[index]);
         Some(Root::Step(StepView {

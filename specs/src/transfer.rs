@@ -6,6 +6,7 @@
 //!
 //! The engine runs the native form only; the other two are lowered to it by those who know the step types.
 
+mod environment;
 mod plugins;
 
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use serde_json::{Map as JsonMap, Value as Json};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
-use crate::yaml::{Map, Member, Node, Source, Span, Value};
+use crate::yaml::{Map, Node, Source, Span, Value};
 
+pub use self::environment::Environment;
 pub use self::plugins::PluginSpec;
 
 /// How a transfer spec is written.
@@ -36,7 +38,7 @@ pub struct TransferSpec {
     /// How it is written.
     pub dialect: Dialect,
     /// Constants that expressions may use as `environment`.
-    pub environment: Option<Node>,
+    pub environment: Environment,
     /// The plugins whose step types it uses.
     pub plugins: Vec<PluginSpec>,
     /// The steps in document order (native and inline).
@@ -114,6 +116,14 @@ impl TransferSpec {
     /// # Errors
     /// Every structural mistake: unknown keys, missing `type`, lists that are none. Warnings come back beside the spec.
     pub fn read(source: &Arc<Source>, document: &Node) -> Result<(Self, Diagnostics), Diagnostics> {
+        Self::take(source, document.clone())
+    }
+
+    /// [`TransferSpec::read`] of a document that nobody needs any longer: its parts become those of the spec.
+    ///
+    /// # Errors
+    /// Those of [`TransferSpec::read`].
+    pub fn take(source: &Arc<Source>, document: Node) -> Result<(Self, Diagnostics), Diagnostics> {
         let mut reader = Reader {
             findings: Vec::new(),
             step: None,
@@ -129,8 +139,8 @@ impl TransferSpec {
     /// The document in the native form: what a dry run prints, and what reading it again gives.
     pub fn to_json(&self) -> Json {
         let mut document = JsonMap::new();
-        if let Some(environment) = &self.environment {
-            document.insert("environment".into(), environment.to_json());
+        if !self.environment.is_empty() {
+            document.insert("environment".into(), self.environment.to_json());
         }
         if !self.plugins.is_empty() {
             let plugins = self.plugins.iter().map(PluginSpec::to_json).collect();
@@ -186,21 +196,23 @@ impl Reader {
         self.findings.push(finding);
     }
 
-    fn document(&mut self, source: &Arc<Source>, document: &Node) -> Option<TransferSpec> {
-        let Some(top) = document.as_map() else {
-            let message = format!("a transfer spec is a map, this is {}", a_kind(document));
+    fn document(&mut self, source: &Arc<Source>, document: Node) -> Option<TransferSpec> {
+        let (kind, span) = (a_kind(&document), document.span);
+        let Value::Map(mut top) = document.value else {
+            let message = format!("a transfer spec is a map, this is {kind}");
             let hint = "start with `transformations:` and a list of steps";
             self.findings
-                .push(Diagnostic::error(document.span, message).with_hint(hint));
+                .push(Diagnostic::error(span, message).with_hint(hint));
             return None;
         };
-        self.top_keys(top);
-        let environment = self.environment(top);
+        self.top_keys(&top);
+        let environment = self.environment(&top);
         let plugins = match top.get("plugins") {
             Some(member) => self.plugins(&member.node),
             None => Vec::new(),
         };
-        if let Some(mappings) = document.get("spec").and_then(|spec| spec.get("mappings")) {
+        let spec = top.get("spec").map(|member| &member.node);
+        if let Some(mappings) = spec.and_then(|spec| spec.get("mappings")) {
             if let Some(member) = top.get("transformations") {
                 self.error(
                     member.key,
@@ -218,16 +230,20 @@ impl Reader {
                 mappings,
             });
         }
-        let Some(list) = top.get("transformations") else {
+        let Some(list) = top.get_mut("transformations") else {
             let hint = "start with `transformations:` and a list of steps";
             self.findings
-                .push(Diagnostic::error(document.span, "no `transformations`").with_hint(hint));
+                .push(Diagnostic::error(span, "no `transformations`").with_hint(hint));
             return None;
         };
-        let list = self.list(&list.node, "transformations")?;
+        self.list(&list.node, "transformations")?;
+        let list = match std::mem::replace(&mut list.node.value, Value::Null) {
+            Value::List(list) => list,
+            _ => Vec::new(),
+        };
         let native = list.is_empty() || list.iter().any(|step| step.get("spec").is_some());
         let steps = list
-            .iter()
+            .into_iter()
             .filter_map(|step| self.step(step, native))
             .collect();
         let dialect = if native {
@@ -279,23 +295,29 @@ impl Reader {
         }
     }
 
-    fn environment(&mut self, top: &Map) -> Option<Node> {
+    fn environment(&mut self, top: &Map) -> Environment {
         let member = match (top.get("environment"), top.get("env")) {
             (Some(_), Some(second)) => {
                 self.error(second.key, "`env` beside `environment`: they are the same");
-                return None;
+                None
             }
-            (first, second) => first.or(second)?,
+            (first, second) => first.or(second),
+        };
+        let Some(member) = member else {
+            return Environment::default();
         };
         match &member.node.value {
-            Value::Null => None,
-            Value::Map(_) => Some(member.node.clone()),
+            Value::Null => Environment::default(),
+            Value::Map(map) => map
+                .iter()
+                .map(|(name, member)| (name, member.node.to_json()))
+                .collect(),
             _ => {
                 self.error(
                     member.node.span,
                     format!("`environment` is a map, this is {}", a_kind(&member.node)),
                 );
-                None
+                Environment::default()
             }
         }
     }
@@ -314,29 +336,21 @@ impl Reader {
         }
     }
 
-    fn step(&mut self, node: &Node, native: bool) -> Option<StepSpec> {
-        let Some(map) = node.as_map() else {
-            self.error(
-                node.span,
-                format!("a step is a map, this is {}", a_kind(node)),
-            );
+    fn step(&mut self, node: Node, native: bool) -> Option<StepSpec> {
+        let (kind, span) = (a_kind(&node), node.span);
+        let Value::Map(map) = node.value else {
+            self.error(span, format!("a step is a map, this is {kind}"));
             return None;
         };
-        let id = self.word(map, "id");
+        let id = self.word(&map, "id");
         self.step = id.as_ref().map(|id| id.text.clone());
-        let step = self.fields(map, node.span, id, native);
+        let step = self.fields(map, span, id, native);
         self.step = None;
         step
     }
 
-    fn fields(
-        &mut self,
-        map: &Map,
-        span: Span,
-        id: Option<Word>,
-        native: bool,
-    ) -> Option<StepSpec> {
-        let step_type = self.word(map, "type");
+    fn fields(&mut self, map: Map, span: Span, id: Option<Word>, native: bool) -> Option<StepSpec> {
+        let step_type = self.word(&map, "type");
         if step_type.is_none() && !map.contains_key("type") {
             self.report(
                 Diagnostic::error(span, "the step has no `type`")
@@ -350,8 +364,8 @@ impl Reader {
                     .with_hint(format!("leave `{key}` out: every step runs, once")),
             );
         }
-        let label = self.word(map, "label").map(|label| label.text);
-        let depends_on = self.depends_on(map);
+        let label = self.word(&map, "label").map(|label| label.text);
+        let depends_on = self.depends_on(&map);
         let spec = if native {
             self.native_inputs(map, span)
         } else {
@@ -406,8 +420,8 @@ impl Reader {
         ids
     }
 
-    fn native_inputs(&mut self, map: &Map, span: Span) -> Option<Node> {
-        for (key, member) in map {
+    fn native_inputs(&mut self, mut map: Map, span: Span) -> Option<Node> {
+        for (key, member) in &map {
             if STEP_KEYS.contains(&key.as_str()) || RESERVED_KEYS.contains(&key.as_str()) {
                 continue;
             }
@@ -422,29 +436,27 @@ impl Reader {
                     .with_hint(hint),
             );
         }
-        match map.get("spec").map(|member| &member.node) {
+        match map.swap_remove("spec").map(|member| member.node) {
             Some(
                 node @ Node {
                     value: Value::Map(_),
                     ..
                 },
-            ) => Some(node.clone()),
+            ) => Some(node),
             Some(Node {
                 value: Value::Null,
                 span,
             }) => Some(Node {
-                value: Value::Map(Map::new()),
-                span: *span,
+                value: Value::Map(Map::default()),
+                span,
             }),
             None => Some(Node {
-                value: Value::Map(Map::new()),
+                value: Value::Map(Map::default()),
                 span,
             }),
             Some(other) => {
-                self.error(
-                    other.span,
-                    format!("`spec` is a map, this is {}", a_kind(other)),
-                );
+                let message = format!("`spec` is a map, this is {}", a_kind(&other));
+                self.error(other.span, message);
                 None
             }
         }
@@ -460,24 +472,12 @@ fn a_kind(node: &Node) -> String {
     }
 }
 
-fn inline_inputs(map: &Map, span: Span) -> Node {
-    let inputs: Map = map
-        .iter()
-        .filter(|(key, _)| {
-            !STEP_KEYS.contains(&key.as_str()) && !RESERVED_KEYS.contains(&key.as_str())
-        })
-        .map(|(key, member)| {
-            (
-                key.clone(),
-                Member {
-                    key: member.key,
-                    node: member.node.clone(),
-                },
-            )
-        })
-        .collect();
+fn inline_inputs(mut map: Map, span: Span) -> Node {
+    map.retain(|key, _| {
+        !STEP_KEYS.contains(&key.as_str()) && !RESERVED_KEYS.contains(&key.as_str())
+    });
     Node {
-        value: Value::Map(inputs),
+        value: Value::Map(map),
         span,
     }
 }

@@ -10,7 +10,7 @@ use ocm_registry::{Registry, RegistryConfig, Running};
 use ocm_repository::ctf::{Access, Ctf, CtfOptions};
 use ocm_repository::{RunEnd, Session, WrittenArchive};
 use ocm_specs::diagnostic::Diagnostics;
-use ocm_specs::transfer::{Dialect, TransferSpec};
+use ocm_specs::transfer::{Dialect, Environment, TransferSpec};
 use ocm_specs::yaml::{self, LoadOptions, Source};
 use ocm_transformers::component::Written;
 use ocm_transformers::generate::Statement;
@@ -138,7 +138,7 @@ fn without_steps() -> TransferSpec {
     TransferSpec {
         source: Source::new("command line", ""),
         dialect: Dialect::Native,
-        environment: None,
+        environment: Environment::default(),
         plugins: Vec::new(),
         steps: Vec::new(),
         mappings: Vec::new(),
@@ -278,7 +278,7 @@ pub(crate) fn load(source: &Arc<Source>, ui: &Ui) -> Result<TransferSpec, CliErr
         };
         Diagnostics::new(source.clone(), vec![finding])
     })?;
-    let (spec, warnings) = TransferSpec::read(source, &node)?;
+    let (spec, warnings) = TransferSpec::take(source, node)?;
     note_warnings(&warnings, ui);
     Ok(spec)
 }

@@ -144,6 +144,7 @@ impl<'a> Machine<'a> {
         }
         match self.scope.root(name) {
             Some(Root::Value(value)) => Ok(Val::from_json(value)),
+            Some(Root::Constants(constants)) => Ok(Val::Map(Map::Constants(constants))),
             Some(Root::Step(step)) => Ok(Val::Step(step)),
             None => match TYPE_NAMES.iter().find(|known| **known == name) {
                 Some(known) => Ok(Val::Type(known)),
@@ -521,7 +522,7 @@ fn literal_value(literal: &Literal) -> Val<'_> {
 fn field_of<'a>(map: &Map<'a>, field: &str) -> Option<Val<'a>> {
     match map {
         Map::Borrowed(map) => super::path::map_field(map, field).map(Val::from_json),
-        Map::Shared(_) => map.get(&Key::text(field)).or_else(|| {
+        Map::Constants(_) | Map::Shared(_) => map.get(&Key::text(field)).or_else(|| {
             let plain = unescape_field(field)?;
             map.get(&Key::text(&plain))
         }),

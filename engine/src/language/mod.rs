@@ -14,6 +14,7 @@ mod functions;
 mod infer;
 mod path;
 mod scope;
+mod shapes;
 mod syntax;
 mod template;
 mod types;
@@ -29,6 +30,7 @@ pub use expression::{Edit, Expression, ExpressionError, Reference, splice};
 pub use infer::{TypeError, TypeRoot, TypeScope};
 pub use path::{Key, Path, Segment};
 pub use scope::{Empty, EvalError, EvalErrorKind, Root, Scope, StepView};
+pub use shapes::Shapes;
 pub use template::{Part, Placed, TEMPLATE_LIMIT, Template, TemplateError, scan};
 pub use types::{
     Additional, CONTENT_KEYWORD, Field, Mismatch, Object, Reference as TypeReference, Type,

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use ocm_specs::transfer::Environment;
 use serde_json::Value as Json;
 
 use super::scope::{EvalError, EvalErrorKind, Root, Scope, StepView, did_you_mean, unescape_field};
@@ -100,6 +101,11 @@ impl Path {
             .ok_or_else(|| unknown_variable(&self.root, self.root_range(), scope))?;
         let (mut value, rest) = match root {
             Root::Value(value) => (value, 0),
+            Root::Constants(constants) => match self.enter_constants(constants)? {
+                Entered::Below(value) => (value, 1),
+                Entered::Nothing => return Ok(None),
+                _ => return Ok(Some(Cow::Owned(constants.to_json()))),
+            },
             Root::Step(step) => match self.enter_step(step)? {
                 Entered::Below(value) => (value, 1),
                 Entered::Text(text) => {
@@ -124,6 +130,24 @@ impl Path {
             }
         }
         Ok(Some(Cow::Borrowed(value)))
+    }
+
+    fn enter_constants<'s>(&self, constants: &'s Environment) -> Result<Entered<'s>, EvalError> {
+        let Some(first) = self.segments.first() else {
+            return Ok(Entered::Whole);
+        };
+        let found = match &first.key {
+            Key::Field(name) => constants
+                .get(name)
+                .or_else(|| constants.get(unescape_field(name)?.as_str())),
+            Key::Index(_) => None,
+        };
+        match (found, &first.key) {
+            (Some(value), _) => Ok(Entered::Below(value)),
+            (None, Key::Field(_)) if first.optional => Ok(Entered::Nothing),
+            // Rare enough to make a map of it for the message.
+            _ => Err(self.missing(0, &constants.to_json())),
+        }
     }
 
     fn enter_step<'s>(&self, step: StepView<'s>) -> Result<Entered<'s>, EvalError> {

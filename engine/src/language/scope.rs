@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use ocm_specs::transfer::Environment;
 use serde_json::Value as Json;
 use thiserror::Error;
 
@@ -23,6 +24,8 @@ pub trait Scope {
 pub enum Root<'a> {
     /// A document.
     Value(&'a Json),
+    /// Constants, which are stored apart.
+    Constants(&'a Environment),
     /// A step, whose parts are stored apart.
     Step(StepView<'a>),
 }
@@ -63,6 +66,17 @@ impl Scope for serde_json::Map<String, Json> {
 
     fn names(&self) -> Vec<String> {
         self.keys().cloned().collect()
+    }
+}
+
+/// The constants of a spec: the variable `environment`.
+impl Scope for Environment {
+    fn root(&self, name: &str) -> Option<Root<'_>> {
+        (name == "environment").then_some(Root::Constants(self))
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec!["environment".to_owned()]
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 
 use super::path::{Key, Segment};
 use super::scope::{did_you_mean, unescape_field};
+use super::shapes::Shapes;
 
 /// The schema keyword that marks a field as content: a handle to bytes, never read by expressions.
 pub const CONTENT_KEYWORD: &str = "x-ocm-content";
@@ -164,20 +165,9 @@ impl Type {
         }
     }
 
-    /// [`Type::of_node`] for a value without places.
+    /// [`Type::of_node`] for a value without places; [`Shapes`] makes them for many.
     pub fn of_value(value: &Json) -> Self {
-        match value {
-            Json::Null => Self::Null,
-            Json::Bool(_) => Self::Bool,
-            Json::Number(number) if number.is_f64() => Self::Number,
-            Json::Number(_) => Self::Integer,
-            Json::String(_) => Self::String(None),
-            Json::Array(list) => Self::list_of(list.iter().map(Self::of_value)),
-            Json::Object(map) => Self::constant(
-                map.iter()
-                    .map(|(name, value)| (name.as_str(), Self::of_value(value))),
-            ),
-        }
+        Shapes::default().value(value)
     }
 
     /// A list of elements of these types: what they share is known.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
+use ocm_specs::transfer::Environment;
 use serde_json::{Map as JsonMap, Number, Value as Json};
 
 use super::path::step_json;
@@ -47,6 +48,7 @@ pub(super) enum List<'a> {
 #[derive(Clone, Debug)]
 pub(super) enum Map<'a> {
     Borrowed(&'a JsonMap<String, Json>),
+    Constants(&'a Environment),
     Shared(Rc<BTreeMap<Key, Val<'a>>>),
 }
 
@@ -91,6 +93,7 @@ impl<'a> Map<'a> {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Borrowed(map) => map.len(),
+            Self::Constants(map) => map.len(),
             Self::Shared(map) => map.len(),
         }
     }
@@ -98,7 +101,8 @@ impl<'a> Map<'a> {
     pub(super) fn get(&self, key: &Key) -> Option<Val<'a>> {
         match (self, key) {
             (Self::Borrowed(map), Key::Text(key)) => map.get(&**key).map(Val::from_json),
-            (Self::Borrowed(_), _) => None,
+            (Self::Constants(map), Key::Text(key)) => map.get(key).map(Val::from_json),
+            (Self::Borrowed(_) | Self::Constants(_), _) => None,
             (Self::Shared(map), key) => map.get(key).cloned(),
         }
     }
@@ -106,14 +110,17 @@ impl<'a> Map<'a> {
     /// The keys in their order.
     pub(super) fn keys(&self) -> Vec<Key> {
         match self {
-            Self::Borrowed(map) => {
-                let mut keys: Vec<Key> = map.keys().map(|key| Key::text(key)).collect();
-                keys.sort_unstable();
-                keys
-            }
+            Self::Borrowed(map) => sorted(map.keys().map(String::as_str)),
+            Self::Constants(map) => sorted(map.names()),
             Self::Shared(map) => map.keys().cloned().collect(),
         }
     }
+}
+
+fn sorted<'k>(names: impl Iterator<Item = &'k str>) -> Vec<Key> {
+    let mut keys: Vec<Key> = names.map(Key::text).collect();
+    keys.sort_unstable();
+    keys
 }
 
 impl Key {
@@ -340,6 +347,10 @@ pub(super) fn to_json(value: &Val<'_>, work: &mut u64) -> Result<Json, NoJson> {
         Val::Map(Map::Borrowed(map)) => {
             map.values().try_for_each(|item| count(item, work))?;
             Ok(Json::Object((*map).clone()))
+        }
+        Val::Map(Map::Constants(map)) => {
+            map.iter().try_for_each(|(_, item)| count(item, work))?;
+            Ok(map.to_json())
         }
         Val::Map(Map::Shared(map)) => map
             .iter()

@@ -128,6 +128,11 @@ impl ComponentDescriptor {
         &self.document
     }
 
+    /// The whole document, for those who keep it, too.
+    pub fn shared_document(&self) -> Arc<Value> {
+        self.document.clone()
+    }
+
     /// The whole document, taken out.
     pub fn into_document(self) -> Value {
         Arc::unwrap_or_clone(self.document)

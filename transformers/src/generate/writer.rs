@@ -7,8 +7,8 @@ use ocm_engine::{StepTypes, Transformer as _};
 use ocm_repository::ComponentVersion;
 use ocm_specs::access::AccessType;
 use ocm_specs::descriptor::{ComponentDescriptor, Element, ElementKind, Encoding};
-use ocm_specs::transfer::{Dialect, StepSpec, TransferSpec, Word};
-use ocm_specs::yaml::{Map, Member, Node, Source, Span, Value};
+use ocm_specs::transfer::{Dialect, Environment, StepSpec, TransferSpec, Word};
+use ocm_specs::yaml::{Member, Node, Source, Span, Value};
 use ocm_specs::{Digest, Identity, RepositorySpec};
 use serde_json::Value as Json;
 
@@ -35,7 +35,7 @@ pub(super) struct Writer<'o> {
     types: &'o StepTypes,
     overrides: Overrides,
     ids: Ids,
-    environment: Map,
+    environment: Environment,
     steps: Vec<StepSpec>,
     /// Expressions for the files of the steps that have some: what the reference cleans up.
     files: Vec<String>,
@@ -99,7 +99,7 @@ impl<'o> Writer<'o> {
             types,
             overrides,
             ids: Ids::default(),
-            environment: Map::new(),
+            environment: Environment::default(),
             steps: Vec::new(),
             files: Vec::new(),
             notes: Vec::new(),
@@ -139,7 +139,7 @@ impl<'o> Writer<'o> {
             source: Source::new("generated spec", ""),
             dialect: Dialect::Native,
             plugins: Vec::new(),
-            environment: Some(Node::new(Value::Map(self.environment))),
+            environment: self.environment,
             steps: self.steps,
             mappings: Vec::new(),
         };
@@ -183,12 +183,8 @@ impl<'o> Writer<'o> {
         for number in 0..self.options.targets.len() {
             self.target(&current, number, &items, &mut carried, read.as_deref())?;
         }
-        let node = Node::from_json(descriptor.document(), Span::default());
-        let member = Member {
-            key: Span::default(),
-            node,
-        };
-        self.environment.insert(current.base, member);
+        self.environment
+            .insert(current.base, descriptor.shared_document());
         Ok(())
     }
 

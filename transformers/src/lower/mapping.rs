@@ -76,7 +76,7 @@ pub async fn lower_mapping(
     let mut lowering = Lowering {
         types,
         roles: Roles::built_in(),
-        environment: spec.environment.as_ref().map(Node::to_json),
+        environment: (!spec.environment.is_empty()).then(|| spec.environment.to_json()),
         ids: Ids::default(),
         steps: Vec::new(),
         made: BTreeMap::new(),
