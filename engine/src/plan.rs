@@ -59,20 +59,18 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    fn new(step_type: Arc<dyn StepType>) -> Result<Self, Error> {
+    fn new(step_type: Arc<dyn StepType>) -> Self {
         let info = step_type.info();
-        let compile = |schema| {
-            let unusable = |error| Error::internal(format!("step type `{}`: {error}", info.name));
-            Validator::new(schema).map_err(unusable)
-        };
-        Ok(Self {
-            spec_type: Type::of_schema(&info.spec_schema),
-            output_type: Type::of_schema(&info.output_schema),
-            spec_validator: compile(&info.spec_schema)?,
-            output_validator: compile(&info.output_schema)?,
+        let spec_schema = Arc::new(info.spec_schema.clone());
+        let output_schema = Arc::new(info.output_schema.clone());
+        Self {
+            spec_type: Type::of_shared_schema(&spec_schema),
+            output_type: Type::of_shared_schema(&output_schema),
+            spec_validator: Validator::of_checked(spec_schema),
+            output_validator: Validator::of_checked(output_schema),
             starts_slowly: AtomicBool::new(false),
             step_type,
-        })
+        }
     }
 
     pub(crate) fn info(&self) -> &StepTypeInfo {
@@ -288,13 +286,17 @@ impl<'p> Planner<'p> {
         if findings.has_errors() {
             return Err(findings);
         }
+        let nobody: Arc<BTreeMap<String, usize>> = Arc::default();
         let parts = self.steps.into_iter().zip(self.bound).zip(self.readers);
         let steps = parts.filter_map(|((step, bound), readers)| {
             Some(PlannedStep {
                 id: step.id,
                 bound: bound?,
                 document: step.document,
-                readers: Arc::new(readers),
+                readers: match readers.is_empty() {
+                    true => nobody.clone(),
+                    false => Arc::new(readers),
+                },
             })
         });
         Ok(Plan {
@@ -312,18 +314,11 @@ impl<'p> Planner<'p> {
         let mut by_name: HashMap<&str, Option<Arc<Bound>>> = HashMap::new();
         for (step, linked) in self.spec.steps.iter().zip(&self.steps) {
             let name = step.step_type.text.as_str();
-            if !by_name.contains_key(name) {
-                let bound = self
-                    .types
-                    .get(name)
-                    .map(|step_type| Bound::new(step_type.clone()).map(Arc::new));
-                if let Some(Err(error)) = &bound {
-                    self.findings
-                        .push(Diagnostic::error(step.step_type.span, error.to_string()));
-                }
-                by_name.insert(name, bound.and_then(Result::ok));
-            }
-            let bound = by_name.get(name).cloned().flatten();
+            let bind = || {
+                let step_type = self.types.get(name)?;
+                Some(Arc::new(Bound::new(step_type.clone())))
+            };
+            let bound = by_name.entry(name).or_insert_with(bind).clone();
             if bound.is_none() {
                 let finding =
                     Diagnostic::error(step.step_type.span, format!("unknown step type `{name}`"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -57,8 +57,15 @@ pub struct Port {
 
 /// A step type behind the table: what built-in types, plugins and test toys have in common.
 pub trait StepType: Send + Sync + 'static {
-    /// What it is.
+    /// What it is. May be made when it is asked for first: a program knows many more types than a spec uses.
     fn info(&self) -> &StepTypeInfo;
+
+    /// Its name and its other spellings, as [`StepType::info`] has them.
+    fn names(&self) -> Vec<&str> {
+        let info = self.info();
+        let aliases = info.aliases.iter().map(String::as_str);
+        std::iter::once(info.name.as_str()).chain(aliases).collect()
+    }
 
     /// Runs one step with `spec` as evaluated and validated.
     fn run(
@@ -116,19 +123,20 @@ impl StepTypes {
     /// # Errors
     /// [`ErrorKind::Conflict`] when its name or an alias is taken.
     pub fn add(&mut self, step_type: Arc<dyn StepType>) -> Result<(), Error> {
-        let info = step_type.info();
-        for name in std::iter::once(&info.name).chain(&info.aliases) {
-            if self.get(name).is_some() {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!("there is a step type `{name}` already"),
-                ));
-            }
+        let names: Vec<String> = step_type.names().into_iter().map(str::to_owned).collect();
+        if let Some(name) = names.iter().find(|name| self.get(name).is_some()) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("there is a step type `{name}` already"),
+            ));
         }
-        for alias in &info.aliases {
-            self.aliases.insert(alias.clone(), info.name.clone());
-        }
-        self.types.insert(info.name.clone(), step_type);
+        let mut names = names.into_iter();
+        let name = names
+            .next()
+            .ok_or_else(|| Error::internal("a step type without a name"))?;
+        let aliases = names.map(|alias| (alias, name.clone()));
+        self.aliases.extend(aliases);
+        self.types.insert(name, step_type);
         Ok(())
     }
 
@@ -155,14 +163,21 @@ impl StepTypes {
 
 /// A [`Transformer`] with its types erased: JSON in, JSON out.
 struct BuiltIn<T> {
-    info: StepTypeInfo,
+    info: OnceLock<StepTypeInfo>,
     transformer: Arc<T>,
 }
 
 impl<T: Transformer> BuiltIn<T> {
     fn new(transformer: T) -> Self {
+        Self {
+            info: OnceLock::new(),
+            transformer: Arc::new(transformer),
+        }
+    }
+
+    fn describe() -> StepTypeInfo {
         let (spec_schema, output_schema) = (schema_of::<T::Spec>(), schema_of::<T::Output>());
-        let info = StepTypeInfo {
+        StepTypeInfo {
             name: T::TYPE.to_owned(),
             aliases: T::ALIASES.iter().map(|alias| (*alias).to_owned()).collect(),
             summary: T::SUMMARY.to_owned(),
@@ -174,17 +189,19 @@ impl<T: Transformer> BuiltIn<T> {
             outputs: ports(&output_schema),
             spec_schema,
             output_schema,
-        };
-        Self {
-            info,
-            transformer: Arc::new(transformer),
         }
     }
 }
 
 impl<T: Transformer> StepType for BuiltIn<T> {
     fn info(&self) -> &StepTypeInfo {
-        &self.info
+        self.info.get_or_init(Self::describe)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        std::iter::once(T::TYPE)
+            .chain(T::ALIASES.iter().copied())
+            .collect()
     }
 
     fn run(

@@ -140,8 +140,13 @@ impl Type {
     /// The type of what a JSON schema (draft 2020-12) accepts. Keywords that constrain values of one type are left to
     /// [`Validator`](super::Validator).
     pub fn of_schema(schema: &Json) -> Self {
+        Self::of_shared_schema(&Arc::new(schema.clone()))
+    }
+
+    /// [`Type::of_schema`] for a schema that others hold, too.
+    pub fn of_shared_schema(schema: &Arc<Json>) -> Self {
         let place = Place {
-            document: Arc::new(schema.clone()),
+            document: schema.clone(),
             base: "".into(),
             pointer: "".into(),
         };

@@ -2,6 +2,8 @@
 //!
 //! *Invariant*: a schema is compiled once, its regular expressions run in linear time, and nothing is ever fetched.
 
+use std::sync::{Arc, OnceLock};
+
 use jsonschema::{PatternOptions, ValidationError};
 use ocm_specs::yaml::{Node, Span, Value};
 use serde_json::Value as Json;
@@ -16,9 +18,10 @@ const MESSAGE_LIMIT: usize = 300;
 const FINDINGS: usize = 50;
 
 /// A compiled schema.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Validator {
-    compiled: jsonschema::Validator,
+    schema: Arc<Json>,
+    compiled: OnceLock<Result<jsonschema::Validator, SchemaError>>,
     /// Does it say anything that the type does not?
     demanding: bool,
 }
@@ -34,15 +37,31 @@ pub struct SchemaError {
 impl Validator {
     /// Compiles a schema (draft 2020-12 unless it says otherwise).
     pub fn new(schema: &Json) -> Result<Self, SchemaError> {
-        let compiled = jsonschema::options()
-            .with_pattern_options(PatternOptions::regex())
-            .build(schema)
-            .map_err(|error| SchemaError {
-                message: shortened(&error.to_string()),
-            })?;
+        let validator = Self::of_checked(Arc::new(schema.clone()));
+        let compiled = compile(schema)?;
         Ok(Self {
-            compiled,
-            demanding: is_demanding(schema),
+            compiled: OnceLock::from(Ok(compiled)),
+            ..validator
+        })
+    }
+
+    /// For a schema that is known to be one, as those made by code are: it is compiled when something is to be validated
+    /// that its type does not cover. What can't be compiled then is a finding about every value.
+    pub fn of_checked(schema: Arc<Json>) -> Self {
+        Self {
+            demanding: is_demanding(&schema),
+            compiled: OnceLock::new(),
+            schema,
+        }
+    }
+
+    fn compiled(&self) -> Result<&jsonschema::Validator, Diagnostic> {
+        let compiled = self.compiled.get_or_init(|| compile(&self.schema));
+        compiled.as_ref().map_err(|error| Diagnostic {
+            span: Span::default(),
+            path: String::new(),
+            message: error.to_string(),
+            hint: None,
         })
     }
 
@@ -52,11 +71,15 @@ impl Validator {
         if !self.demanding {
             return Vec::new();
         }
+        let compiled = match self.compiled() {
+            Ok(compiled) => compiled,
+            Err(unusable) => return vec![unusable],
+        };
         let value = node.to_json();
-        if self.compiled.is_valid(&value) {
+        if compiled.is_valid(&value) {
             return Vec::new();
         }
-        self.compiled
+        compiled
             .iter_errors(&value)
             .filter_map(|error| {
                 let place = error.instance_path().to_string();
@@ -74,10 +97,14 @@ impl Validator {
 
     /// Checks a value at run time; the findings have paths, but no place in a text.
     pub fn validate_value(&self, value: &Json) -> Vec<Diagnostic> {
-        if self.compiled.is_valid(value) {
+        let compiled = match self.compiled() {
+            Ok(compiled) => compiled,
+            Err(unusable) => return vec![unusable],
+        };
+        if compiled.is_valid(value) {
             return Vec::new();
         }
-        self.compiled
+        compiled
             .iter_errors(value)
             .take(FINDINGS)
             .map(|error| {
@@ -86,6 +113,13 @@ impl Validator {
             })
             .collect()
     }
+}
+
+fn compile(schema: &Json) -> Result<jsonschema::Validator, SchemaError> {
+    let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
+    options.build(schema).map_err(|error| SchemaError {
+        message: shortened(&error.to_string()),
+    })
 }
 
 fn diagnostic(error: &ValidationError<'_>, pointer: &str, span: Span) -> Diagnostic {
