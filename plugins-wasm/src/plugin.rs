@@ -1,6 +1,7 @@
 //! A plugin in a run: its code, its rights, its configuration, and what it says of specs.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ocm_content::{Error, ErrorKind};
@@ -28,7 +29,13 @@ pub struct Plugin {
     pub(crate) granted: Granted,
     config: String,
     loaded: OnceCell<Loaded>,
+    /// Digests of types with specs that the plugin has nothing against: what is asked again when the step runs, after the
+    /// plan has asked, and step by step where many are alike.
+    valid: Mutex<BTreeSet<Digest>>,
 }
+
+/// How many valid specs are remembered.
+const VALID: usize = 10_000;
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,6 +67,7 @@ impl Plugin {
             granted,
             config: config.map(ToString::to_string).unwrap_or_default(),
             loaded: OnceCell::new(),
+            valid: Mutex::default(),
         }))
     }
 
@@ -134,11 +142,17 @@ impl Plugin {
             .await
     }
 
-    /// What the plugin has to say against a spec without ports, by the fields it is about.
+    /// What the plugin has to say against a spec without ports, by the fields it is about. It sees the same world whenever
+    /// it is asked, so that it is not asked again about what it found to be well.
     ///
     /// # Errors
     /// When it can't be asked.
     pub async fn validate(&self, step_type: &str, spec: &Json) -> Result<Vec<StepError>, Error> {
+        let question = Digest::sha256(format!("{step_type}\n{spec}").as_bytes());
+        let known = || self.valid.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(&question) {
+            return Ok(Vec::new());
+        }
         let subject = self.subject(step_type);
         if let Some(subject) = &subject
             && subject.was_valid(spec).await
@@ -146,6 +160,9 @@ impl Plugin {
             return Ok(Vec::new());
         }
         let errors = self.ask(step_type, spec).await?;
+        if errors.is_empty() && known().len() < VALID {
+            known().insert(question);
+        }
         if let (Some(subject), true) = (subject, errors.is_empty()) {
             subject.is_valid(spec).await;
         }
