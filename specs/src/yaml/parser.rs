@@ -138,7 +138,7 @@ fn tag_before_comma(text: &str) -> Option<Fault> {
     scanner.set_encoding(Encoding::Utf8);
     scanner.set_input(Feed::new(&altered));
     let (mut depth, mut too_deep) = (0_usize, None);
-    while let Some(token) = scanner.next() {
+    for token in scanner {
         let token = match token {
             Ok(token) => token,
             Err(error) => return Some(Fault::Syntax(error)),
