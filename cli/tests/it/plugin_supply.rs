@@ -491,6 +491,11 @@ async fn what_is_wrong_with_plugins_has_exit_codes() {
             patched(&hostile, "hostile-plugin", "hostile-plugim"),
         ),
     ];
+    let built_in = patched(
+        &component("filter-layers.wasm"),
+        "FilterLayers/v1alpha1",
+        "GetGitCommit/v1alpha1",
+    );
     let precompiled = [b"\x7fELF\x02\x01\x01".as_slice(), &basics[7..]].concat();
     for (plugins, code, expected) in [
         (
@@ -540,6 +545,11 @@ async fn what_is_wrong_with_plugins_has_exit_codes() {
             "it describes the step type `OtherType/v1` twice",
         ),
         (one("hostile-plugin", crash), 1, "the plugin crashed: "),
+        (
+            one("filter-layers", built_in),
+            3,
+            "plugin `filter-layers` has a step type `GetGitCommit/v1alpha1`, which is there already",
+        ),
         (
             taken,
             3,
