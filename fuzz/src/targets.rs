@@ -2,6 +2,9 @@
 //!
 //! A test of the command line replays the corpus through these same functions with the usual compiler.
 
+#[cfg(feature = "wasm")]
+mod plugin;
+
 use bytes::Bytes;
 use ocm_content::RawManifest;
 use ocm_content::tarball::{TarEvent, TarReader, TarWriter};
@@ -30,6 +33,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("expression", expression),
     ("link", link),
     ("oci_manifest", oci_manifest),
+    #[cfg(feature = "wasm")]
+    ("plugin_host", plugin::plugin_host),
+    #[cfg(feature = "wasm")]
+    ("plugin_rights", plugin::plugin_rights),
+    #[cfg(feature = "wasm")]
+    ("plugin_schema", plugin::plugin_schema),
     ("reference", reference),
     ("retry_after", retry_after),
     ("tar", tar),

@@ -145,7 +145,7 @@ impl Description {
         text("its documentation", &documentation, DOCUMENTATION)?;
         let config_schema = match config_schema {
             "" => None,
-            given => Some(schema("the schema of its configuration", given)?),
+            given => Some(check_schema("the schema of its configuration", given)?),
         };
         let needs = needs.into_iter().map(need).collect::<Result<_, _>>()?;
         if steps.is_empty() {
@@ -383,7 +383,7 @@ fn ports(
 }
 
 fn object_schema(what: &str, text: &str) -> Result<Json, Error> {
-    let schema = schema(what, text)?;
+    let schema = check_schema(what, text)?;
     match schema.get("type") {
         Some(Json::String(kind)) if kind == "object" => Ok(schema),
         _ => Err(Error::invalid(format!(
@@ -392,8 +392,12 @@ fn object_schema(what: &str, text: &str) -> Result<Json, Error> {
     }
 }
 
-/// Reads and bounds a schema.
-pub(crate) fn schema(what: &str, text: &str) -> Result<Json, Error> {
+/// Judges a JSON Schema of a plugin, called `what` in errors: an object within limits whose references stay inside and lead
+/// nowhere back, so that it judges a value in time proportional to both.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for what is none, [`ErrorKind::Limit`] for one that is too large, too deep or too branched.
+pub fn check_schema(what: &str, text: &str) -> Result<Json, Error> {
     if text.len() > SCHEMA_BYTES {
         let message = format!("{what} is longer than {} KiB", SCHEMA_BYTES >> 10);
         return Err(Error::limit(message));
@@ -507,7 +511,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
-        let got = schema("the schema", text)
+        let got = check_schema("the schema", text)
             .map_or_else(|error| error.to_string(), |_| "fine".to_owned());
         assert!(got.contains(expected), "{text:.80}: {got}");
     }

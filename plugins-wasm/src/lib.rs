@@ -41,7 +41,9 @@ pub mod template;
 mod watch;
 
 pub use cache::{Cache, Entry};
-pub use description::{Description, PortDescription, StepDescription, is_plugin_name, summary};
+pub use description::{
+    Description, PortDescription, StepDescription, check_schema, is_plugin_name, summary,
+};
 pub use fetch::{Http, HttpRequest, HttpResponse, REQUEST_BODY};
 pub use host::{COMPONENT_LIMIT, Host, HostConfig, Inspected};
 pub use limits::{PluginLimits, Usage};

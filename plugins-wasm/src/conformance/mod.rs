@@ -41,7 +41,7 @@ use serde_json::Value as Json;
 pub use self::fixture::{Fixture, read_fixtures};
 use self::source::Data;
 use crate::cache::Cache;
-use crate::description::{Description, StepDescription, schema};
+use crate::description::{Description, StepDescription, check_schema};
 use crate::fetch::Http;
 use crate::host::{Host, HostConfig, Inspected, Loaded};
 use crate::limits::PluginLimits;
@@ -460,7 +460,7 @@ impl Kit {
 
 /// A schema of the draft that the contract names.
 fn schema_of_the_draft(what: &str, text: &str) -> Result<(), String> {
-    let read = schema(what, text).map_err(|error| error.to_string())?;
+    let read = check_schema(what, text).map_err(|error| error.to_string())?;
     match read.get("$schema").and_then(Json::as_str) {
         None => Ok(()),
         Some(draft)

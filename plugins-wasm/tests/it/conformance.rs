@@ -365,5 +365,5 @@ fn the_committed_components_are_small() {
             count += 1;
         }
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 10);
 }
