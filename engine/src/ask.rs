@@ -58,7 +58,7 @@ impl Planner<'_> {
                              left for the run",
                             PATIENCE.as_secs()
                         );
-                        findings.push(Diagnostic::warning("W107", place, message).in_step(&*id));
+                        findings.push(Diagnostic::warning("W108", place, message).in_step(&*id));
                         break;
                     }
                 }

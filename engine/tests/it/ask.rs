@@ -178,7 +178,7 @@ toys.yaml:3:66: step `judge1`: spec.data: expected content, found string",
 - {id: judge3, type: toy.judge/v1, spec: {mood: slow, numbers: [6]}}
 - {id: judge4, type: toy.judge/v1, spec: {numbers: [1]}}
 "#,
-            "toys.yaml:5:22: warning W107: step `judge3`: the step types took longer than 60 s to judge the inputs of all steps; from this one on that is left for the run",
+            "toys.yaml:5:22: warning W108: step `judge3`: the step types took longer than 60 s to judge the inputs of all steps; from this one on that is left for the run",
             vec![
                 json!({"mood": "slow", "numbers": [2]}),
                 json!({"mood": "slow", "numbers": [4]}),
