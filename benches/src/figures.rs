@@ -122,9 +122,9 @@ const RELAY_PROFILE: &str = "of the threads that relay, 56% of the time is the p
     the kernel's; runs on a busy machine gave 1.19 and 1.23";
 
 /// About `start.dry_run_ms`.
-const START_PROFILE: &str = "two milliseconds are the dynamic linker's, before the program begins: 123,000 addresses on 590 \
-    pages, each of which the kernel copies. Of the rest most is making and compiling schemas of the step types that the spec \
-    uses, and the tables of CEL's parser";
+const START_PROFILE: &str = "two milliseconds are the dynamic linker's, before the program begins: 124,000 addresses on 590 \
+    pages, each of which the kernel copies. The rest is the command line, making the schemas of the step types that the spec \
+    uses, and types of them";
 
 /// About `wasm.call_us`.
 const CALL_PROFILE: &str = "a third of the time is the kernel's (memory and stack of the instance), another third the host's, \

@@ -6,6 +6,7 @@
 //! *Invariant*: all input is hostile. Sizes and depths are bounded before anything recursive happens, work is bounded
 //! while expressions run, and every failure has a place within the text that was parsed.
 
+mod chain;
 mod check;
 mod document;
 mod evaluate;

@@ -52,7 +52,7 @@ pub enum Key {
 impl Path {
     /// Reads a path; `None` if the text is anything else (a call, an operator, a literal with escapes).
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut cursor = Cursor { text, at: 0 };
+        let mut cursor = Cursor::new(text);
         cursor.blanks();
         let root_at = cursor.at;
         let root = cursor.identifier()?;
@@ -337,12 +337,12 @@ impl fmt::Display for Segment {
 }
 
 fn is_identifier(text: &str) -> bool {
-    let mut cursor = Cursor { text, at: 0 };
+    let mut cursor = Cursor::new(text);
     cursor.identifier().is_some() && cursor.at == text.len()
 }
 
 /// Words that CEL does not take as variables. Those of them that are literals or operators are no field names, either.
-fn is_reserved(word: &str) -> bool {
+pub(super) fn is_reserved(word: &str) -> bool {
     is_keyword(word)
         || matches!(
             word,
@@ -365,33 +365,38 @@ fn is_reserved(word: &str) -> bool {
         )
 }
 
-fn is_keyword(word: &str) -> bool {
+pub(super) fn is_keyword(word: &str) -> bool {
     matches!(word, "true" | "false" | "null" | "in")
 }
 
-struct Cursor<'t> {
+/// A place in a text that is read from left to right.
+pub(super) struct Cursor<'t> {
     text: &'t str,
-    at: usize,
+    pub(super) at: usize,
 }
 
 impl<'t> Cursor<'t> {
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    pub(super) fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn eat(&mut self, byte: u8) -> bool {
+    pub(super) fn eat(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
     }
 
-    fn blanks(&mut self) {
+    pub(super) fn blanks(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r' | b'\x0c')) {
             self.at += 1;
         }
     }
 
-    fn identifier(&mut self) -> Option<&'t str> {
+    pub(super) fn identifier(&mut self) -> Option<&'t str> {
         let rest = self.text.get(self.at..)?;
         if !rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
             return None;
@@ -434,7 +439,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// A string literal without escapes; anything more is left to CEL.
-    fn quoted(&mut self, quote: u8) -> Option<&'t str> {
+    pub(super) fn quoted(&mut self, quote: u8) -> Option<&'t str> {
         self.at += 1;
         let rest = self.text.get(self.at..)?;
         let len = rest.bytes().position(|byte| byte == quote)?;
@@ -447,7 +452,7 @@ impl<'t> Cursor<'t> {
         (self.peek() != Some(quote)).then_some(inner)
     }
 
-    fn number(&mut self) -> Option<u32> {
+    pub(super) fn number(&mut self) -> Option<u32> {
         let rest = self.text.get(self.at..)?;
         let len = rest
             .bytes()

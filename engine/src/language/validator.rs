@@ -2,11 +2,12 @@
 //!
 //! *Invariant*: a schema is compiled once, its regular expressions run in linear time, and nothing is ever fetched.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use jsonschema::{PatternOptions, ValidationError};
 use ocm_specs::yaml::{Node, Span, Value};
-use serde_json::Value as Json;
+use serde_json::{Map as JsonMap, Value as Json};
 use thiserror::Error;
 
 use super::check::Diagnostic;
@@ -68,9 +69,13 @@ impl Validator {
     /// Checks a document before it is evaluated. Findings at or below an expression are left out, and so are those above
     /// one that might be its fault (a set of alternatives, for example).
     pub fn validate_literals(&self, node: &Node, document: &Document) -> Vec<Diagnostic> {
-        if !self.demanding {
-            return Vec::new();
+        match self.demanding && Concerns::any(&self.schema, node, &document.0) {
+            true => self.literal_findings(node, document),
+            false => Vec::new(),
         }
+    }
+
+    fn literal_findings(&self, node: &Node, document: &Document) -> Vec<Diagnostic> {
         let compiled = match self.compiled() {
             Ok(compiled) => compiled,
             Err(unusable) => return vec![unusable],
@@ -203,50 +208,154 @@ fn is_about_shape(keyword: &str) -> bool {
     )
 }
 
-/// Does the schema have a keyword that [`check_document`](super::check_document) does not look at? Formats are
-/// annotations, as draft 2020-12 has it and the reference does.
+/// Deepest chain of references and fields that is followed, and most places that are looked at in a document; what lies
+/// beyond is taken for a demand.
+const DEPTH: usize = 64;
+const PLACES: usize = 10_000;
+
+/// What a keyword means to somebody who looks for more than [`check_document`](super::check_document) looks at.
+enum Keyword<'s> {
+    /// Nothing: the type has it, or it is an annotation. Formats are annotations, as draft 2020-12 has it and the
+    /// reference does.
+    Covered,
+    /// Schemas of fields, by name.
+    Fields(&'s JsonMap<String, Json>),
+    /// The schema of every element or field.
+    Each(&'s Json),
+    /// The schema of the value, if that is not null.
+    Unless(&'s Json),
+    /// The schema of the value stands elsewhere.
+    Elsewhere(&'s str),
+    /// Schemas for those who refer to them.
+    Definitions(&'s JsonMap<String, Json>),
+    /// More than a type says.
+    Demand,
+}
+
+impl<'s> Keyword<'s> {
+    fn of(key: &str, value: &'s Json) -> Self {
+        let covered_if = |covered| match covered {
+            true => Self::Covered,
+            false => Self::Demand,
+        };
+        match (key, value) {
+            (
+                "type"
+                | "required"
+                | "description"
+                | "title"
+                | "$comment"
+                | "$schema"
+                | "$id"
+                | "deprecated"
+                | "examples"
+                | "default"
+                | "format"
+                | super::types::CONTENT_KEYWORD,
+                _,
+            ) => Self::Covered,
+            ("$ref", Json::String(target)) => Self::Elsewhere(target),
+            ("properties", Json::Object(fields)) => Self::Fields(fields),
+            ("$defs" | "definitions", Json::Object(schemas)) => Self::Definitions(schemas),
+            ("items" | "additionalProperties", Json::Bool(_)) => Self::Covered,
+            ("items" | "additionalProperties", schema) => Self::Each(schema),
+            ("const", value) => covered_if(value.is_string()),
+            ("enum", values) => covered_if(is_all(values, Json::is_string)),
+            ("oneOf" | "anyOf", branches) => {
+                let is_text = |branch: &Json| branch.get("const").is_some_and(Json::is_string);
+                match optional(branches) {
+                    Some(schema) => Self::Unless(schema),
+                    None => covered_if(is_all(branches, is_text)),
+                }
+            }
+            _ => Self::Demand,
+        }
+    }
+
+    fn all(schema: &'s Json) -> Option<impl Iterator<Item = Self>> {
+        let map = schema.as_object()?;
+        Some(map.iter().map(|(key, value)| Self::of(key, value)))
+    }
+}
+
+/// Does the schema demand anything of any value that types do not?
 fn is_demanding(schema: &Json) -> bool {
-    let Json::Object(map) = schema else {
+    let Some(mut keywords) = Keyword::all(schema) else {
         return schema == &Json::Bool(false);
     };
-    map.iter().any(|(key, value)| match key.as_str() {
-        "type"
-        | "required"
-        | "$ref"
-        | "description"
-        | "title"
-        | "$comment"
-        | "$schema"
-        | "$id"
-        | "deprecated"
-        | "examples"
-        | "default"
-        | "format"
-        | super::types::CONTENT_KEYWORD => false,
-        "properties" | "$defs" | "definitions" => match value {
-            Json::Object(schemas) => schemas.values().any(is_demanding),
-            _ => true,
-        },
-        "items" | "additionalProperties" => match value {
-            Json::Bool(_) => false,
-            schema => is_demanding(schema),
-        },
-        "const" => !value.is_string(),
-        "enum" => !is_all(value, Json::is_string),
-        "oneOf" | "anyOf" => {
-            let is_text = |branch: &Json| branch.get("const").is_some_and(Json::is_string);
-            !is_all(value, is_text) && !is_nullable(value)
+    keywords.any(|keyword| match keyword {
+        Keyword::Covered | Keyword::Elsewhere(_) => false,
+        Keyword::Fields(schemas) | Keyword::Definitions(schemas) => {
+            schemas.values().any(is_demanding)
         }
-        _ => true,
+        Keyword::Each(schema) | Keyword::Unless(schema) => is_demanding(schema),
+        Keyword::Demand => true,
     })
 }
 
-/// Null or one undemanding alternative.
-fn is_nullable(branches: &Json) -> bool {
+/// Looks whether a schema demands anything of what is given as a constant in a document. Most demands are about fields
+/// that are left out, or come from other steps.
+struct Concerns<'s> {
+    root: &'s Json,
+    /// Places that may still be looked at: references can multiply them.
+    left: Cell<usize>,
+}
+
+impl<'s> Concerns<'s> {
+    fn any(root: &'s Json, node: &Node, branch: &Branch) -> bool {
+        let left = Cell::new(PLACES);
+        Self { root, left }.at(root, node, branch, DEPTH)
+    }
+
+    fn at(&self, schema: &'s Json, node: &Node, branch: &Branch, depth: usize) -> bool {
+        if matches!(branch, Branch::Template(_)) {
+            return false;
+        }
+        let Some(mut keywords) = Keyword::all(schema) else {
+            return schema == &Json::Bool(false);
+        };
+        let left = self.left.get().checked_sub(1);
+        let (Some(left), Some(depth)) = (left, depth.checked_sub(1)) else {
+            return true;
+        };
+        self.left.set(left);
+        let here = |schema| self.at(schema, node, branch, depth);
+        let child = |schema, index, node| self.at(schema, node, branch.child(index), depth);
+        keywords.any(|keyword| match keyword {
+            Keyword::Covered | Keyword::Definitions(_) => false,
+            Keyword::Demand => true,
+            Keyword::Unless(schema) => here(schema),
+            Keyword::Elsewhere(target) => {
+                let target = target
+                    .strip_prefix('#')
+                    .and_then(|at| self.root.pointer(at));
+                target.is_none_or(here)
+            }
+            Keyword::Fields(schemas) => schemas.iter().any(|(name, schema)| {
+                let member = node.as_map().and_then(|map| map.get_full(name.as_str()));
+                member.is_some_and(|(index, _, member)| child(schema, index, &member.node))
+            }),
+            Keyword::Each(schema) => match &node.value {
+                Value::List(list) => {
+                    let mut items = list.iter().enumerate();
+                    items.any(|(index, item)| child(schema, index, item))
+                }
+                Value::Map(map) => {
+                    let mut members = map.values().enumerate();
+                    members.any(|(index, member)| child(schema, index, &member.node))
+                }
+                _ => false,
+            },
+        })
+    }
+}
+
+/// The other one of two alternatives of which one is null.
+fn optional(branches: &Json) -> Option<&Json> {
     let null = |branch: &Json| branch.get("type").and_then(Json::as_str) == Some("null");
-    match branches.as_array().map(Vec::as_slice) {
-        Some([a, b]) => (null(a) && !is_demanding(b)) || (null(b) && !is_demanding(a)),
-        _ => false,
+    match branches.as_array()?.as_slice() {
+        [other, branch] | [branch, other] if null(branch) => Some(other),
+        _ => None,
     }
 }
 
@@ -257,6 +366,7 @@ fn is_all(value: &Json, test: impl Fn(&Json) -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ocm_specs::yaml::{LoadOptions, Source, load};
     use serde_json::json;
 
     #[test]
@@ -292,6 +402,73 @@ mod tests {
             (json!({"type": "string", "format": "date-time"}), false),
         ] {
             assert_eq!(is_demanding(&schema), demanding, "{schema}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_is_not_checked() {
+        let schema = json!({
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "pattern": "^[a-z]+$"},
+                "plain": {"type": "string"},
+                "layer": {"anyOf": [{"$ref": "#/$defs/Layer"}, {"type": "null"}]},
+                "layers": {"type": "array", "items": {"$ref": "#/$defs/Layer"}},
+                "named": {"type": "object", "additionalProperties": {"$ref": "#/$defs/Layer"}},
+                "either": {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+                "below": {"$ref": "#/$defs/Tree"},
+                "lost": {"$ref": "#/$defs/Lost"},
+            },
+            "$defs": {
+                "Layer": {"type": "object", "properties": {"index": {"minimum": 0}, "type": {"type": "string"}}},
+                "Tree": {"type": "object", "properties": {"next": {"$ref": "#/$defs/Tree"}, "size": {"maximum": 9}}},
+                "Lost": {"$ref": "#/nowhere"},
+            },
+        });
+        for (text, expected) in [
+            ("{}", false),
+            ("{plain: text}", false),
+            ("{other: text}", false),
+            ("{name: text}", true),
+            ("{name: '${a.b}'}", false),
+            ("{name: 'x${a.b}'}", false),
+            ("{layer: null}", false),
+            ("{layer: {type: text}}", false),
+            ("{layer: {index: '${a.b}'}}", false),
+            ("{layer: {index: 1}}", true),
+            ("{layers: [{type: text}, {type: '${a.b}', index: 0}]}", true),
+            ("{layers: [{type: text}, '${a.b}']}", false),
+            ("{named: {a: {type: text}, b: {index: 1}}}", true),
+            ("{named: {a: {type: text}, b: '${a.b}'}}", false),
+            ("{either: '${a.b}'}", false),
+            ("{either: {c: '${a.b}'}}", true),
+            ("{below: {next: {next: {}}}}", false),
+            ("{below: {next: {next: {size: 1}}}}", true),
+            ("{lost: text}", true),
+            ("{lost: '${a.b}'}", false),
+        ] {
+            let node = load(&Source::new("spec", text), &LoadOptions::default()).unwrap();
+            let document = Document::parse(&node, None).unwrap();
+            let found = Concerns::any(&schema, &node, &document.0);
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn looking_for_demands_has_an_end() {
+        let itself = json!({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}});
+        // Two ways from each to the next: 2^50 ways to the last.
+        let link = |next: usize| {
+            let next = json!({"$ref": format!("#/$defs/{next}")});
+            json!({"$ref": next["$ref"], "anyOf": [next, {"type": "null"}]})
+        };
+        let mut ladder: JsonMap<String, Json> =
+            (0..50).map(|at| (at.to_string(), link(at + 1))).collect();
+        ladder.insert("50".into(), json!({}));
+        let ladder = json!({"$ref": "#/$defs/0", "$defs": ladder});
+        let node = Node::from_json(&json!({}), Span::default());
+        for schema in [itself, ladder] {
+            assert!(Concerns::any(&schema, &node, &Branch::Constant));
         }
     }
 }
