@@ -241,7 +241,7 @@ pub(crate) fn step_types(times: &Times) -> StepTypes {
 pub(crate) fn plan(text: String, types: &StepTypes) -> Result<Plan> {
     let source = Source::new("bench.yaml", text);
     let document = load(&source, &LoadOptions::default())?;
-    let (spec, _) = TransferSpec::take(&source, document)?;
+    let (spec, _) = TransferSpec::read(&source, &document)?;
     Ok(Plan::new(Graph::link(spec)?, types)?)
 }
 

@@ -101,21 +101,28 @@ impl JsonSchema for ContentRef {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let lineage = generator.subschema_for::<Lineage>();
-        json_schema!({
-            "type": "object",
-            "description": "Content: bytes or an OCI artifact, handed from step to step without being copied into the value.",
-            CONTENT_KEYWORD: true,
-            "properties": {
-                "type": {"type": "string"},
-                "uri": {"type": "string"},
-                "mediaType": {"type": "string"},
-                "digest": {"type": "string"},
-                "size": {"type": "integer"},
-                "lineage": lineage,
-            },
-            "required": ["uri"],
-            "additionalProperties": false,
-        })
+        content_schema(
+            "Content: bytes or an OCI artifact, handed from step to step without being copied into the value.",
+            &generator.subschema_for::<Lineage>().to_value(),
+        )
     }
+}
+
+/// The schema of a [`ContentRef`], for step types whose schemas no type gives: what it is, and the schema of its lineage.
+pub fn content_schema(description: &str, lineage: &Json) -> Schema {
+    json_schema!({
+        "type": "object",
+        "description": description,
+        CONTENT_KEYWORD: true,
+        "properties": {
+            "type": {"type": "string"},
+            "uri": {"type": "string"},
+            "mediaType": {"type": "string"},
+            "digest": {"type": "string"},
+            "size": {"type": "integer"},
+            "lineage": lineage,
+        },
+        "required": ["uri"],
+        "additionalProperties": false,
+    })
 }

@@ -19,7 +19,9 @@ mod schema;
 mod step;
 mod step_types;
 
-pub use content_ref::{CONTENT_KEYWORD, CONTENT_TYPE, ContentRef, Lineage, MEDIA_TYPES_KEYWORD};
+pub use content_ref::{
+    CONTENT_KEYWORD, CONTENT_TYPE, ContentRef, Lineage, MEDIA_TYPES_KEYWORD, content_schema,
+};
 pub use context::{Context, OnError, OpenContent, RunOptions, StepContext};
 pub use error::StepError;
 pub use event::{Event, Observer};

@@ -6,8 +6,8 @@ use futures::future::BoxFuture;
 use ocm_content::{Blob, Content, Error, ErrorKind, layout_tar};
 use ocm_engine::language::Validator;
 use ocm_engine::{
-    CONTENT_KEYWORD, ContentRef, Effect, Lineage, MEDIA_TYPES_KEYWORD, Outcome, Port, StepContext,
-    StepError, StepType, StepTypeInfo,
+    ContentRef, Effect, Lineage, MEDIA_TYPES_KEYWORD, Outcome, Port, StepContext, StepError,
+    StepType, StepTypeInfo, content_schema,
 };
 use ocm_specs::Digest;
 use ocm_specs::json::to_sorted;
@@ -90,7 +90,7 @@ pub(crate) fn with_ports(schema: &Json, ports: &[PortDescription]) -> Json {
     let fields = map.entry("properties").or_insert_with(|| json!({}));
     if let Some(fields) = fields.as_object_mut() {
         for port in ports {
-            fields.insert(port.name.clone(), content_schema(port));
+            fields.insert(port.name.clone(), port_schema(port));
         }
     }
     let required = map.entry("required").or_insert_with(|| json!([]));
@@ -105,23 +105,10 @@ pub(crate) fn with_ports(schema: &Json, ports: &[PortDescription]) -> Json {
     schema
 }
 
-/// Content as [`ContentRef`] has it, complete in itself.
-fn content_schema(port: &PortDescription) -> Json {
-    let mut schema = json!({
-        "type": "object",
-        "description": port.documentation,
-        CONTENT_KEYWORD: true,
-        "properties": {
-            "type": {"type": "string"},
-            "uri": {"type": "string"},
-            "mediaType": {"type": "string"},
-            "digest": {"type": "string"},
-            "size": {"type": "integer"},
-            "lineage": {"type": ["object", "null"]},
-        },
-        "required": ["uri"],
-        "additionalProperties": false,
-    });
+/// Content on a port; complete in itself, as a plugin's schemas are.
+fn port_schema(port: &PortDescription) -> Json {
+    let lineage = json!({"type": ["object", "null"]});
+    let mut schema = content_schema(&port.documentation, &lineage).to_value();
     if !port.media_types.is_empty() {
         schema[MEDIA_TYPES_KEYWORD] = json!(port.media_types);
     }

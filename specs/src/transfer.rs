@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::{Map as JsonMap, Value as Json};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
-use crate::yaml::{Map, Node, Source, Span, Value};
+use crate::yaml::{Map, Member, Node, Source, Span, Value};
 
 pub use self::environment::Environment;
 pub use self::plugins::PluginSpec;
@@ -116,14 +116,6 @@ impl TransferSpec {
     /// # Errors
     /// Every structural mistake: unknown keys, missing `type`, lists that are none. Warnings come back beside the spec.
     pub fn read(source: &Arc<Source>, document: &Node) -> Result<(Self, Diagnostics), Diagnostics> {
-        Self::take(source, document.clone())
-    }
-
-    /// [`TransferSpec::read`] of a document that nobody needs any longer: its parts become those of the spec.
-    ///
-    /// # Errors
-    /// Those of [`TransferSpec::read`].
-    pub fn take(source: &Arc<Source>, document: Node) -> Result<(Self, Diagnostics), Diagnostics> {
         let mut reader = Reader {
             findings: Vec::new(),
             step: None,
@@ -196,23 +188,21 @@ impl Reader {
         self.findings.push(finding);
     }
 
-    fn document(&mut self, source: &Arc<Source>, document: Node) -> Option<TransferSpec> {
-        let (kind, span) = (a_kind(&document), document.span);
-        let Value::Map(mut top) = document.value else {
-            let message = format!("a transfer spec is a map, this is {kind}");
+    fn document(&mut self, source: &Arc<Source>, document: &Node) -> Option<TransferSpec> {
+        let Some(top) = document.as_map() else {
+            let message = format!("a transfer spec is a map, this is {}", a_kind(document));
             let hint = "start with `transformations:` and a list of steps";
             self.findings
-                .push(Diagnostic::error(span, message).with_hint(hint));
+                .push(Diagnostic::error(document.span, message).with_hint(hint));
             return None;
         };
-        self.top_keys(&top);
-        let environment = self.environment(&top);
+        self.top_keys(top);
+        let environment = self.environment(top);
         let plugins = match top.get("plugins") {
             Some(member) => self.plugins(&member.node),
             None => Vec::new(),
         };
-        let spec = top.get("spec").map(|member| &member.node);
-        if let Some(mappings) = spec.and_then(|spec| spec.get("mappings")) {
+        if let Some(mappings) = document.get("spec").and_then(|spec| spec.get("mappings")) {
             if let Some(member) = top.get("transformations") {
                 self.error(
                     member.key,
@@ -230,20 +220,16 @@ impl Reader {
                 mappings,
             });
         }
-        let Some(list) = top.get_mut("transformations") else {
+        let Some(list) = top.get("transformations") else {
             let hint = "start with `transformations:` and a list of steps";
             self.findings
-                .push(Diagnostic::error(span, "no `transformations`").with_hint(hint));
+                .push(Diagnostic::error(document.span, "no `transformations`").with_hint(hint));
             return None;
         };
-        self.list(&list.node, "transformations")?;
-        let list = match std::mem::replace(&mut list.node.value, Value::Null) {
-            Value::List(list) => list,
-            _ => Vec::new(),
-        };
+        let list = self.list(&list.node, "transformations")?;
         let native = list.is_empty() || list.iter().any(|step| step.get("spec").is_some());
         let steps = list
-            .into_iter()
+            .iter()
             .filter_map(|step| self.step(step, native))
             .collect();
         let dialect = if native {
@@ -336,21 +322,29 @@ impl Reader {
         }
     }
 
-    fn step(&mut self, node: Node, native: bool) -> Option<StepSpec> {
-        let (kind, span) = (a_kind(&node), node.span);
-        let Value::Map(map) = node.value else {
-            self.error(span, format!("a step is a map, this is {kind}"));
+    fn step(&mut self, node: &Node, native: bool) -> Option<StepSpec> {
+        let Some(map) = node.as_map() else {
+            self.error(
+                node.span,
+                format!("a step is a map, this is {}", a_kind(node)),
+            );
             return None;
         };
-        let id = self.word(&map, "id");
+        let id = self.word(map, "id");
         self.step = id.as_ref().map(|id| id.text.clone());
-        let step = self.fields(map, span, id, native);
+        let step = self.fields(map, node.span, id, native);
         self.step = None;
         step
     }
 
-    fn fields(&mut self, map: Map, span: Span, id: Option<Word>, native: bool) -> Option<StepSpec> {
-        let step_type = self.word(&map, "type");
+    fn fields(
+        &mut self,
+        map: &Map,
+        span: Span,
+        id: Option<Word>,
+        native: bool,
+    ) -> Option<StepSpec> {
+        let step_type = self.word(map, "type");
         if step_type.is_none() && !map.contains_key("type") {
             self.report(
                 Diagnostic::error(span, "the step has no `type`")
@@ -364,8 +358,8 @@ impl Reader {
                     .with_hint(format!("leave `{key}` out: every step runs, once")),
             );
         }
-        let label = self.word(&map, "label").map(|label| label.text);
-        let depends_on = self.depends_on(&map);
+        let label = self.word(map, "label").map(|label| label.text);
+        let depends_on = self.depends_on(map);
         let spec = if native {
             self.native_inputs(map, span)
         } else {
@@ -420,8 +414,8 @@ impl Reader {
         ids
     }
 
-    fn native_inputs(&mut self, mut map: Map, span: Span) -> Option<Node> {
-        for (key, member) in &map {
+    fn native_inputs(&mut self, map: &Map, span: Span) -> Option<Node> {
+        for (key, member) in map {
             if STEP_KEYS.contains(&key.as_str()) || RESERVED_KEYS.contains(&key.as_str()) {
                 continue;
             }
@@ -436,27 +430,29 @@ impl Reader {
                     .with_hint(hint),
             );
         }
-        match map.swap_remove("spec").map(|member| member.node) {
+        match map.get("spec").map(|member| &member.node) {
             Some(
                 node @ Node {
                     value: Value::Map(_),
                     ..
                 },
-            ) => Some(node),
+            ) => Some(node.clone()),
             Some(Node {
                 value: Value::Null,
                 span,
             }) => Some(Node {
-                value: Value::Map(Map::default()),
-                span,
+                value: Value::Map(Map::new()),
+                span: *span,
             }),
             None => Some(Node {
-                value: Value::Map(Map::default()),
+                value: Value::Map(Map::new()),
                 span,
             }),
             Some(other) => {
-                let message = format!("`spec` is a map, this is {}", a_kind(&other));
-                self.error(other.span, message);
+                self.error(
+                    other.span,
+                    format!("`spec` is a map, this is {}", a_kind(other)),
+                );
                 None
             }
         }
@@ -472,12 +468,24 @@ fn a_kind(node: &Node) -> String {
     }
 }
 
-fn inline_inputs(mut map: Map, span: Span) -> Node {
-    map.retain(|key, _| {
-        !STEP_KEYS.contains(&key.as_str()) && !RESERVED_KEYS.contains(&key.as_str())
-    });
+fn inline_inputs(map: &Map, span: Span) -> Node {
+    let inputs: Map = map
+        .iter()
+        .filter(|(key, _)| {
+            !STEP_KEYS.contains(&key.as_str()) && !RESERVED_KEYS.contains(&key.as_str())
+        })
+        .map(|(key, member)| {
+            (
+                key.clone(),
+                Member {
+                    key: member.key,
+                    node: member.node.clone(),
+                },
+            )
+        })
+        .collect();
     Node {
-        value: Value::Map(map),
+        value: Value::Map(inputs),
         span,
     }
 }

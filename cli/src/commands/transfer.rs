@@ -278,7 +278,7 @@ pub(crate) fn load(source: &Arc<Source>, ui: &Ui) -> Result<TransferSpec, CliErr
         };
         Diagnostics::new(source.clone(), vec![finding])
     })?;
-    let (spec, warnings) = TransferSpec::take(source, node)?;
+    let (spec, warnings) = TransferSpec::read(source, &node)?;
     note_warnings(&warnings, ui);
     Ok(spec)
 }

@@ -6,7 +6,7 @@ use ocm_specs::Digest;
 use ocm_testdata::components::{self, SHOP, SHOP_SETTINGS};
 use serde_json::Value;
 
-use crate::place::{Place, tree};
+use crate::place::{Place, RUN_EXAMPLE, tree};
 
 /// All of the shipped example's content, artifacts included, in one archive.
 const ARCHIVE: &str = "target/example/archive";
@@ -22,16 +22,7 @@ async fn place() -> Place {
         "/../examples/localize/transfer-spec.yaml"
     );
     place.put("spec.yaml", std::fs::read(spec).unwrap());
-    let run = [
-        "transfer",
-        "--transfer-spec",
-        "spec.yaml",
-        "--serve",
-        "source.example=examples/localize/archive",
-        "--serve",
-        "target.example=target/example/registry",
-    ];
-    place.run(&run).await.ok();
+    place.run(&RUN_EXAMPLE).await.ok();
     place
 }
 

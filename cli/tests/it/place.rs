@@ -290,6 +290,17 @@ impl Place {
     }
 }
 
+/// Runs `spec.yaml`, a form of the shipped example's spec, with the example's two registries.
+pub(crate) const RUN_EXAMPLE: [&str; 7] = [
+    "transfer",
+    "--transfer-spec",
+    "spec.yaml",
+    "--serve",
+    "source.example=examples/localize/archive",
+    "--serve",
+    "target.example=target/example/registry",
+];
+
 /// All files below a folder, with their content.
 pub(crate) fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();

@@ -3,8 +3,10 @@
 use ocm_specs::Digest;
 use ocm_testdata::web::{Answer, WebServer};
 
-use crate::place::{Peer, Place, tree};
-use crate::plugins::{PASS, component, pinned, place, publish, run, transfer, with_plugin};
+use crate::place::{Peer, Place, RUN_EXAMPLE, tree};
+use crate::plugins::{
+    PASS, component, pinned, place, publish, refused, run, transfer, with_plugin,
+};
 use crate::signing::{has_openssl, with_keys};
 
 /// The entry of a plugin in a spec.
@@ -13,20 +15,6 @@ fn entry(name: &str, file: &str, bytes: &[u8]) -> String {
         "- name: {name}\n  source: {file}\n  digest: {}\n",
         Digest::sha256(bytes)
     )
-}
-
-/// The whole spec, run for a dry run and for real; both say the same and nothing is written.
-async fn refused(place: &Place, code: i32, expected: &[String]) {
-    for more in [&["--dry-run"][..], &[]] {
-        let ran = transfer(place, more).await.code(code);
-        for expected in expected {
-            assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
-        }
-        assert!(
-            !place.path("target/example/archive").exists(),
-            "a step has run"
-        );
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,6 +32,7 @@ async fn what_a_plugin_says_of_a_spec_is_told_with_all_else() {
     let at = |text: &str| 1 + spec.lines().position(|line| line.contains(text)).unwrap();
     refused(
         &place,
+        &[],
         3,
         &[
             format!("spec.yaml:{}:18: step `pass`: spec.rules[0].pattern: the pattern does not compile: ", at("pattern: (")),
@@ -73,6 +62,7 @@ async fn content_that_a_plugin_does_not_take_is_refused_beforehand() {
         .unwrap();
     refused(
         &place,
+        &[],
         3,
         &[format!(
             "spec.yaml:{line}:13: step `pass`: spec.data: `image.output.data` gives `application/vnd.ocm.software.oci.layout.v1+tar`, this port takes `text/plain`"
@@ -275,18 +265,9 @@ async fn a_known_step_is_not_run_again() {
     with_plugin(&place, &pinned(&component("basics.wasm")), PASS);
     let folder = place.path("cache");
     let transfer = async |more: &[&str]| {
-        let command = [
-            "transfer",
-            "--transfer-spec",
-            "spec.yaml",
-            "--serve",
-            "source.example=examples/localize/archive",
-            "--serve",
-            "target.example=target/example/registry",
-        ];
         let environment = [("XDG_CACHE_HOME", folder.to_str().unwrap())];
         place
-            .run_with(&environment, &[&command[..], more].concat())
+            .run_with(&environment, &[&RUN_EXAMPLE[..], more].concat())
             .await
     };
     let code = || {
@@ -425,10 +406,8 @@ plugins:
         "{}",
         dry.stdout
     );
-    let cache = ["--cache"];
-    for more in [&cache[..], &cache, &[]] {
-        transfer(more).await.ok();
-        let read = [
+    let read = async || {
+        let line = [
             "download",
             "resource",
             "./copy//acme.org/basics:0.1.0",
@@ -436,21 +415,18 @@ plugins:
             "-O",
             "-",
         ];
-        assert_eq!(run(&place, &read).await.ok().stdout, "Uryyb, Jbeyq\n");
+        run(&place, &line).await.ok().stdout
+    };
+    let cache = ["--cache"];
+    for more in [&cache[..], &cache, &[]] {
+        transfer(more).await.ok();
+        assert_eq!(read().await, "Uryyb, Jbeyq\n");
         std::fs::remove_dir_all(place.path("copy")).unwrap();
     }
     // The plan is a spec that does the same.
     place.put("spec.yaml", dry.stdout);
     transfer(&[]).await.ok();
-    let read = [
-        "download",
-        "resource",
-        "./copy//acme.org/basics:0.1.0",
-        "plugin",
-        "-O",
-        "-",
-    ];
-    assert_eq!(run(&place, &read).await.ok().stdout, "Uryyb, Jbeyq\n");
+    assert_eq!(read().await, "Uryyb, Jbeyq\n");
 }
 
 /// The bytes with every `old` replaced by a `new` of the same length.

@@ -287,12 +287,10 @@ def _told(error):
     return Error("internal", f"{type(error).__name__} at {where}: {error}")
 
 
-# The side of the host.
+class _Chunks(io.RawIOBase):
+    """A source whose bytes come from `next_chunk`: an empty one is the end."""
 
-
-class _RawSource(io.RawIOBase):
-    def __init__(self, stream, port):
-        self.stream, self.port, self.started = stream, port, False
+    started = False
 
     def readable(self):
         return True
@@ -302,6 +300,14 @@ class _RawSource(io.RawIOBase):
         chunk = self.next_chunk(len(buffer))
         buffer[: len(chunk)] = chunk
         return len(chunk)
+
+
+# The side of the host.
+
+
+class _RawSource(_Chunks):
+    def __init__(self, stream, port):
+        self.stream, self.port = stream, port
 
     def next_chunk(self, count):
         try:
@@ -465,18 +471,9 @@ def _exported(made):
 # The side of tests: the same over memory.
 
 
-class _MemorySource(io.RawIOBase):
+class _MemorySource(_Chunks):
     def __init__(self, data, chunk):
-        self.data, self.chunk, self.started = data, chunk, False
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        self.started = True
-        chunk = self.next_chunk(len(buffer))
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
+        self.data, self.chunk = data, chunk
 
     def next_chunk(self, count):
         count = min(count, self.chunk)
