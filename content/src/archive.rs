@@ -6,6 +6,7 @@
 //!
 //! Writing is in `write`.
 
+mod inside;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ use crate::spool::Spool;
 use crate::store::{ContentStore, MANIFEST_LIMIT, Pushed, RawManifest};
 use crate::tarball::{TarEntry, TarEvent, TarKind, TarReader};
 
+pub use inside::{expect_also, expect_artifact};
 pub use write::{ArchiveForm, archive, layout_tar};
 
 /// Most entries of an archive of an artifact.
@@ -60,7 +62,11 @@ pub async fn open_archive(blob: &Blob, limits: &Arc<Limits>) -> Result<Artifact>
     let contents = Contents::read(blob, limits).await?;
     drop(slots);
     let index = contents.index().await?;
-    let store = ArchiveStore::new(blob, contents, &index).await?;
+    let name = match &blob.digest {
+        Some(digest) => format!("archive:{digest}"),
+        None => format!("archive:{}", blob.media_type),
+    };
+    let store = ArchiveStore::new(name, &contents, &index).await?;
     let root = store.main(&index)?;
     let tag = tag_of(&root);
     Ok(Artifact::Stored(Stored {
@@ -82,20 +88,7 @@ struct Contents {
 
 impl Contents {
     async fn read(blob: &Blob, limits: &Arc<Limits>) -> Result<Self> {
-        let mut input = blob.open().await?;
-        let (mut head, mut read) = (Vec::new(), Vec::new());
-        while head.len() < MAGIC.len()
-            && let Some(chunk) = input.next().await
-        {
-            let chunk = chunk?;
-            head.extend(chunk.iter().take(MAGIC.len()));
-            read.push(Ok(chunk));
-        }
-        let compressed = head.starts_with(&MAGIC);
-        let mut input: ByteStream = Box::pin(stream::iter(read).chain(input));
-        if compressed {
-            input = gunzip(input, limits);
-        }
+        let (input, compressed) = uncompressed(blob.open().await?, limits).await?;
         let in_place = !compressed && blob.access() == Access::Reopenable;
         let spool = (!in_place).then(|| Spool::new(limits));
         let (files, spool) = scan(input, spool).await?;
@@ -143,15 +136,77 @@ impl Contents {
 
     /// Blobs by digest: `blobs/sha256/<hex>` in layouts, `blobs/sha256.<hex>` in artifact sets.
     fn blobs(&self) -> BTreeMap<Digest, (Arc<dyn Source>, u64)> {
-        let digest = |path: &str| -> Option<Digest> {
-            let name = path.strip_prefix("blobs/")?;
-            let (algorithm, hex) = name.split_once(['/', '.'])?;
-            Digest::new(Algorithm::parse(algorithm)?, hex).ok()
-        };
         self.files
             .keys()
-            .filter_map(|path| Some((digest(path)?, self.slice(path)?)))
+            .filter_map(|path| Some((digest_of(path)?, self.slice(path)?)))
             .collect()
+    }
+}
+
+/// What the path of a blob in an archive says.
+fn digest_of(path: &str) -> Option<Digest> {
+    let name = path.strip_prefix("blobs/")?;
+    let (algorithm, hex) = name.split_once(['/', '.'])?;
+    Digest::new(Algorithm::parse(algorithm)?, hex).ok()
+}
+
+/// The tar in a stream that may be compressed; was it?
+async fn uncompressed(mut input: ByteStream, limits: &Arc<Limits>) -> Result<(ByteStream, bool)> {
+    let (mut head, mut read) = (Vec::new(), Vec::new());
+    while head.len() < MAGIC.len()
+        && let Some(chunk) = input.next().await
+    {
+        let chunk = chunk?;
+        head.extend(chunk.iter().take(MAGIC.len()));
+        read.push(Ok(chunk));
+    }
+    let compressed = head.starts_with(&MAGIC);
+    let input: ByteStream = Box::pin(stream::iter(read).chain(input));
+    let input = if compressed {
+        gunzip(input, limits)
+    } else {
+        input
+    };
+    Ok((input, compressed))
+}
+
+/// How much of an archive is looked at.
+#[derive(Default)]
+struct Bounds {
+    bytes: u64,
+    ignored: u64,
+    entries: usize,
+}
+
+impl Bounds {
+    fn bytes(&mut self, chunk: &[u8]) -> Result<()> {
+        self.bytes += chunk.len() as u64;
+        if self.bytes > UNPACKED_LIMIT {
+            return Err(Error::limit(format!(
+                "archive has more than {UNPACKED_LIMIT} bytes"
+            )));
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self) -> Result<()> {
+        self.entries += 1;
+        if self.entries > ENTRIES_LIMIT {
+            return Err(Error::limit(format!(
+                "archive has more than {ENTRIES_LIMIT} entries"
+            )));
+        }
+        Ok(())
+    }
+
+    fn ignored(&mut self, data: &[u8]) -> Result<()> {
+        self.ignored += data.len() as u64;
+        if self.ignored > IGNORED_LIMIT {
+            return Err(Error::limit(format!(
+                "archive has more than {IGNORED_LIMIT} bytes that are no part of it"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -162,25 +217,15 @@ async fn scan(
 ) -> Result<(BTreeMap<String, (u64, u64)>, Option<Spool>)> {
     let mut files = BTreeMap::new();
     let mut reader = TarReader::new();
-    let (mut seen, mut ignored, mut entries, mut keep) = (0_u64, 0_u64, 0_usize, false);
+    let (mut bounds, mut keep) = (Bounds::default(), false);
     while let Some(chunk) = input.next().await {
         let chunk = chunk?;
-        seen += chunk.len() as u64;
-        if seen > UNPACKED_LIMIT {
-            return Err(Error::limit(format!(
-                "archive has more than {UNPACKED_LIMIT} bytes"
-            )));
-        }
+        bounds.bytes(&chunk)?;
         reader.feed(chunk);
         while let Some(event) = reader.next_event()? {
             match event {
                 TarEvent::Entry(entry) => {
-                    entries += 1;
-                    if entries > ENTRIES_LIMIT {
-                        return Err(Error::limit(format!(
-                            "archive has more than {ENTRIES_LIMIT} entries"
-                        )));
-                    }
+                    bounds.entry()?;
                     keep = false;
                     if let Some(path) = wanted(&entry)? {
                         keep = true;
@@ -191,11 +236,8 @@ async fn scan(
                     }
                 }
                 TarEvent::Data(data) => {
-                    ignored += if keep { 0 } else { data.len() as u64 };
-                    if ignored > IGNORED_LIMIT {
-                        return Err(Error::limit(format!(
-                            "archive has more than {IGNORED_LIMIT} bytes that are no part of it"
-                        )));
+                    if !keep {
+                        bounds.ignored(&data)?;
                     }
                     if let Some(spool) = spool.as_mut().filter(|_| keep) {
                         spool.write(data).await?;
@@ -321,11 +363,7 @@ struct ArchiveStore {
 }
 
 impl ArchiveStore {
-    async fn new(blob: &Blob, contents: Contents, index: &Manifest) -> Result<Self> {
-        let name = match &blob.digest {
-            Some(digest) => format!("archive:{digest}"),
-            None => format!("archive:{}", blob.media_type),
-        };
+    async fn new(name: String, contents: &Contents, index: &Manifest) -> Result<Self> {
         let mut store = Self {
             name,
             blobs: contents.blobs(),

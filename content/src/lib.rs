@@ -31,7 +31,9 @@ pub mod tee;
 pub mod unpack;
 mod view;
 
-pub use archive::{ArchiveForm, archive as write_archive, layout_tar, open_archive};
+pub use archive::{
+    ArchiveForm, archive as write_archive, expect_also, expect_artifact, layout_tar, open_archive,
+};
 pub use artifact::{Artifact, Composed, Content, Part, Stored};
 pub use assembled::assemble;
 pub use blob::{Access, Blob, ByteStream, Locator, Source};

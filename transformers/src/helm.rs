@@ -10,9 +10,7 @@ use ocm_engine::{ContentRef, Effect, Lineage, Outcome, StepContext, StepError, T
 use ocm_repository::{ChartMetadata, Session};
 use ocm_specs::Digest;
 use ocm_specs::access::remote::Remote;
-use ocm_specs::descriptor::{
-    DigestSpec, Element, ElementKind, OCI_ARTIFACT_DIGEST, updated_digest,
-};
+use ocm_specs::descriptor::{DigestSpec, Element, ElementKind, updated_digest};
 use ocm_specs::json::spelling;
 use ocm_specs::media_type::{HELM_CHART_LAYER, HELM_CONFIG, HELM_PROVENANCE_LAYER, OCI_LAYOUT_TAR};
 use ocm_specs::oci::Manifest;
@@ -257,10 +255,7 @@ fn tag(metadata: &ChartMetadata) -> String {
 /// make of the same chart differs.
 fn other_artifact(resource: &Json, packaged: &PackagedChart) -> Option<Digest> {
     let stated = resource.get("digest").and_then(DigestSpec::from_value)?;
-    let is_artifact = stated.normalisation_algorithm == OCI_ARTIFACT_DIGEST;
-    let digest = stated
-        .digest()
-        .filter(|_| is_artifact && !stated.is_excluded())?;
+    let digest = stated.digest().filter(|_| stated.is_of_artifact())?;
     (digest != packaged.manifest.digest).then_some(digest)
 }
 

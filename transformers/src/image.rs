@@ -9,8 +9,6 @@ use ocm_content::{
     Artifact, Blob, Composed, Content, ContentStore, Error, Part, RawManifest, Stored, open_archive,
 };
 use ocm_engine::{ContentRef, StepContext, StepError};
-use ocm_specs::Digest;
-use ocm_specs::descriptor::{Element, ElementKind, OCI_ARTIFACT_DIGEST};
 use ocm_specs::media_type;
 use ocm_specs::oci::{Descriptor, Manifest};
 use schemars::JsonSchema;
@@ -70,48 +68,9 @@ pub(crate) async fn artifact(
         Content::Artifact(artifact) => return Ok(artifact),
         Content::Blob(blob) => blob,
     };
-    let opened = async {
-        let stated = stated_inside(reference, &blob);
-        let artifact = open(cx, blob).await?;
-        if let Some(stated) = stated {
-            check_root(&artifact, &stated).await?;
-        }
-        Ok(artifact)
-    };
-    opened
+    open(cx, blob)
         .await
-        .map_err(|error: Error| StepError::at(field, error))
-}
-
-/// The digest that a descriptor states for the artifact inside of an archive, where these are the very bytes that it is
-/// about and not what some step made of them.
-fn stated_inside(reference: &ContentRef, blob: &Blob) -> Option<Digest> {
-    let resource = reference.lineage.as_ref()?.resource.as_ref()?;
-    let element = Element::new(ElementKind::Resource, resource, "");
-    let access = element.access().ok()?;
-    let untouched = access.local_blob()?.local_reference == blob.digest.as_ref()?.to_string();
-    let stated = element
-        .digest()
-        .filter(|stated| untouched && stated.normalisation_algorithm == OCI_ARTIFACT_DIGEST)?;
-    stated.digest()
-}
-
-/// The root of an opened archive must be what the descriptor says.
-async fn check_root(artifact: &Artifact, stated: &Digest) -> Result<(), Error> {
-    let Artifact::Stored(stored) = artifact else {
-        return Ok(());
-    };
-    let mut found = stored.root.digest.clone();
-    if found.algorithm() != stated.algorithm() {
-        let root = stored.store.manifest(&found.to_string()).await?;
-        found = Digest::of(stated.algorithm(), &root.bytes);
-    }
-    if found == *stated {
-        return Ok(());
-    }
-    Err(Error::mismatch(format!(
-        "the archive holds the artifact {found}, its descriptor says {stated}"
-    )))
+        .map_err(|error| StepError::at(field, error))
 }
 
 /// The artifact inside an archive blob: an OCI layout or an artifact set.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use ocm_content::{Content, Error, Limits, open_archive};
+use ocm_content::{Artifact, Content, Error, Limits, expect_also, expect_artifact};
 use ocm_engine::{ContentRef, Effect, Lineage, Outcome, StepContext, StepError, Transformer};
 use ocm_repository::{ComponentVersion, Session};
-use ocm_specs::Identity;
-use ocm_specs::access;
-use ocm_specs::descriptor::{Element, ElementKind, GENERIC_BLOB_DIGEST};
+use ocm_specs::access::{self, AccessType};
+use ocm_specs::descriptor::{DigestSpec, Element, ElementKind};
 use ocm_specs::media_type::is_artifact_archive;
+use ocm_specs::{Digest, Identity};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -108,66 +108,94 @@ async fn offer(
     Ok((reference, ResourceField(element.value().clone())))
 }
 
-/// The content, held to the digest that its descriptor states: one that is known to differ is refused, and a blob without
-/// a digest of its own (several layers that are one blob, a file behind a URL) must turn out to have the stated one.
+/// The content, held to the digest that its descriptor states, by whatever algorithm, of the bytes or of the artifact inside
+/// of them: one that is known to differ is refused, the rest shows while it is read. Signatures stand for that digest, not for
+/// the access, so an access must not be able to lead to anything else.
 ///
-/// The library v2 labels the digest of an archived artifact as that of a blob (trap T10): where the archive has another, it
-/// is opened, and the artifact inside must have it.
+/// The library v2 labels the digest of an archived artifact as that of a blob (trap T10): where the archive has another, the
+/// artifact inside must have it.
 ///
 /// # Errors
-/// [`ocm_content::ErrorKind::Mismatch`] for content that is known to be another, besides what opening an archive gives.
+/// [`ocm_content::ErrorKind::Mismatch`] for content that is known to be another, at once or at the end of reading.
 pub async fn expect_stated(
     content: Content,
     element: &Element<'_>,
     limits: &Arc<Limits>,
 ) -> Result<Content, StepError> {
-    if let Err(differs) = check_digest(&content, element) {
-        match &content {
-            Content::Blob(blob) if is_artifact_archive(&blob.media_type) => {
-                let inside = open_archive(blob, limits).await?;
-                check_digest(&Content::Artifact(inside), element).map_err(|_| differs)?;
-            }
-            _ => return Err(differs),
+    let mut blob = match content {
+        Content::Blob(blob) => blob,
+        Content::Artifact(artifact) => {
+            expect_root(&artifact, element).await?;
+            return Ok(Content::Artifact(artifact));
         }
+    };
+    let Some((stated, digest)) = stated(element) else {
+        return Ok(Content::Blob(blob));
+    };
+    if stated.is_of_artifact() && is_chart(element) {
+        // What it states is the artifact that the chart becomes, which differs from tool to tool.
+        return Ok(Content::Blob(blob));
     }
-    let stated = element
-        .digest()
-        .filter(|stated| stated.normalisation_algorithm == GENERIC_BLOB_DIGEST)
-        .and_then(|stated| stated.digest());
-    Ok(match (content, stated) {
-        (Content::Blob(mut blob), Some(stated)) if blob.digest.is_none() => {
-            blob.digest = Some(stated);
-            Content::Blob(blob)
+    if stated.is_of_artifact() {
+        return Ok(Content::Blob(expect_artifact(blob, digest, limits)));
+    }
+    if !stated.is_of_blob() {
+        return Ok(Content::Blob(blob));
+    }
+    let held = match &blob.digest {
+        None => {
+            blob.digest = Some(digest);
+            blob
         }
-        (content, _) => content,
-    })
+        Some(found) if *found == digest => blob,
+        Some(found) if found.algorithm() != digest.algorithm() => expect_also(blob, digest),
+        Some(_) if is_artifact_archive(&blob.media_type) => expect_artifact(blob, digest, limits),
+        Some(found) => return Err(differs(element, found, &digest)),
+    };
+    Ok(Content::Blob(held))
 }
 
-/// The digest that a descriptor states for a resource must be that of what is stored: of the bytes, or of the root
-/// manifest. (An archived artifact has another one inside, which whoever opens it compares.)
-pub(crate) fn check_digest(content: &Content, element: &Element<'_>) -> Result<(), StepError> {
-    let Some(stated) = element.digest().filter(|stated| !stated.is_excluded()) else {
+/// The artifact must have the digest that a descriptor states for it.
+///
+/// # Errors
+/// [`ocm_content::ErrorKind::Mismatch`] where it does not; what reading its root manifest gives, where the digest is stated by
+/// another algorithm.
+pub(crate) async fn expect_root(
+    artifact: &Artifact,
+    element: &Element<'_>,
+) -> Result<(), StepError> {
+    let (Some((_, stated)), Artifact::Stored(stored)) = (stated(element), artifact) else {
         return Ok(());
     };
-    let found = match content {
-        Content::Blob(blob) if stated.normalisation_algorithm == GENERIC_BLOB_DIGEST => {
-            blob.digest.clone()
-        }
-        Content::Blob(_) => None,
-        Content::Artifact(artifact) => artifact.root().map(|root| root.digest.clone()),
-    };
-    match (found, stated.digest()) {
-        (Some(found), Some(stated))
-            if found.algorithm() == stated.algorithm() && found != stated =>
-        {
-            Err(Error::mismatch(format!(
-                "resource `{}` has content {found}, its descriptor says {stated}",
-                element.identity()
-            ))
-            .into())
-        }
-        _ => Ok(()),
+    let mut found = stored.root.digest.clone();
+    if found.algorithm() != stated.algorithm() {
+        let root = stored.store.manifest(&found.to_string()).await?;
+        found = Digest::of(stated.algorithm(), &root.bytes);
     }
+    if found == stated {
+        return Ok(());
+    }
+    Err(differs(element, &found, &stated))
+}
+
+/// The digest that a descriptor states, where it is one to hold content to.
+fn stated(element: &Element<'_>) -> Option<(DigestSpec, Digest)> {
+    let stated = element.digest().filter(|stated| !stated.is_excluded())?;
+    let digest = stated.digest()?;
+    Some((stated, digest))
+}
+
+fn is_chart(element: &Element<'_>) -> bool {
+    let access = element.access_value().and_then(|access| access.get("type"));
+    access.and_then(Json::as_str).map(AccessType::of) == Some(AccessType::Helm)
+}
+
+fn differs(element: &Element<'_>, found: &Digest, stated: &Digest) -> StepError {
+    Error::mismatch(format!(
+        "resource `{}` has content {found}, its descriptor says {stated}",
+        element.identity()
+    ))
+    .into()
 }
 
 /// `CTFAddLocalResource`, `OCIAddLocalResource`: stores a resource beside its component descriptor.
@@ -429,12 +457,15 @@ mod tests {
             ("0".repeat(64), false),
         ] {
             let resource = json!({"name": "image", "version": "1", "digest": {
-                "hashAlgorithm": "SHA-256", "normalisationAlgorithm": GENERIC_BLOB_DIGEST, "value": value,
+                "hashAlgorithm": "SHA-256", "normalisationAlgorithm": "genericBlobDigest/v1", "value": value,
             }});
             let element = Element::new(ElementKind::Resource, &resource, "1");
             let content = Content::Blob(archive.clone());
-            let found = expect_stated(content, &element, &limits).await;
-            assert_eq!(found.is_ok(), is_right, "{value}");
+            let found = expect_stated(content, &element, &limits).await.unwrap();
+            let Content::Blob(blob) = found else {
+                panic!("a blob became an artifact");
+            };
+            assert_eq!(blob.read(u64::MAX).await.is_ok(), is_right, "{value}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocm_content::copy::Prepared;
-use ocm_content::{Artifact, Content, Error, Seen};
+use ocm_content::{Artifact, Error, Seen};
 use ocm_engine::{
     ContentRef, Effect, Lineage, Outcome, Publish, StepContext, StepError, Transformer,
 };
@@ -19,7 +19,7 @@ use serde_json::Value as Json;
 
 use crate::fields::{DescriptorField, OutputPath, ResourceField, tidy_resource};
 use crate::image;
-use crate::local_blob::{check_digest, chosen};
+use crate::local_blob::{chosen, expect_root};
 use crate::resource::{self, ResourceSelector};
 use crate::signing::broken::note_change;
 
@@ -94,12 +94,8 @@ async fn read(
         Depth::Look => session.artifact(&reference).await?,
         Depth::WithManifest => session.artifact_with_manifest(&reference).await?,
     };
-    let content = Content::Artifact(artifact);
-    check_digest(&content, &element)?;
-    match content {
-        Content::Artifact(artifact) => Ok(artifact),
-        Content::Blob(_) => Err(Error::internal("an artifact became a blob").into()),
-    }
+    expect_root(&artifact, &element).await?;
+    Ok(artifact)
 }
 
 fn image_reference(element: &Element<'_>) -> Result<String, Error> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::fields::{OutputPath, ResourceField};
-use crate::local_blob::check_digest;
+use crate::local_blob::expect_stated;
 
 /// Inputs of the steps that read what a resource's access names.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -53,8 +53,7 @@ async fn read(
         .access_content(&access, element.digest().as_ref())
         .await;
     let content = content.map_err(|error| StepError::at("resource", error))?;
-    check_digest(&content, &element)?;
-    Ok(content)
+    expect_stated(content, &element, session.limits()).await
 }
 
 fn expect_type(

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use ocm_content::{Artifact, Blob, Content, ContentStore, Error};
 use ocm_plugins_wasm::{COMPONENT_LIMIT, Cache};
 use ocm_repository::{ComponentVersion, Session};
+use ocm_specs::access::AccessType;
 use ocm_specs::descriptor::Element;
 use ocm_specs::oci::Manifest;
 use ocm_specs::reference::{ComponentReference, OciReference};
@@ -209,9 +210,9 @@ async fn of_resource(
         verify(&version, name, options.keys, ui)?;
     }
     let element = choose(&version, resource, reference)?;
-    if options.signature.is_some() && element.digest().is_none() {
+    if options.signature.is_some() && !is_signed(&element) {
         let message = format!(
-            "resource `{}` of {reference} has no digest, so no signature stands for it",
+            "resource `{}` of {reference} states no digest of bytes or of an artifact, so no signature stands for it",
             element.name()
         );
         return Err(CliError::new(ExitCode::Verification, message));
@@ -231,6 +232,17 @@ async fn of_resource(
         }
     };
     Ok(blob.read(COMPONENT_LIMIT).await?)
+}
+
+/// Does a signature of its component version stand for the content? Then [`expect_stated`] holds it to that.
+fn is_signed(element: &Element<'_>) -> bool {
+    let access = element.access_value().and_then(|access| access.get("type"));
+    let is_chart =
+        access.and_then(|kind| kind.as_str()).map(AccessType::of) == Some(AccessType::Helm);
+    element.digest().is_some_and(|stated| {
+        let is_known = stated.is_of_blob() || (stated.is_of_artifact() && !is_chart);
+        is_known && stated.digest().is_some()
+    })
 }
 
 fn choose<'v>(

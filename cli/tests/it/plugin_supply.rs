@@ -1,13 +1,15 @@
 //! Plugins in specs: what is judged before anything runs, what is pinned, what is remembered.
 
-use ocm_specs::Digest;
+use ocm_specs::{Algorithm, Digest};
 use ocm_testdata::web::{Answer, WebServer};
+use serde_json::{Value as Json, json};
 
 use crate::place::{Peer, Place, RUN_EXAMPLE, tree};
 use crate::plugins::{
-    PASS, component, pinned, place, publish, refused, run, transfer, with_plugin,
+    PASS, component, pinned, place, publish, publish_resource, refused, run, stored, transfer,
+    with_plugin,
 };
-use crate::signing::{has_openssl, with_keys};
+use crate::signing::{has_openssl, put, with_keys};
 
 /// The entry of a plugin in a spec.
 fn entry(name: &str, file: &str, bytes: &[u8]) -> String {
@@ -554,6 +556,109 @@ async fn what_is_wrong_with_plugins_has_exit_codes() {
         place.put(&format!("{name}.wasm"), component("probe.wasm"));
         let ran = transfer(&place, &["--dry-run"]).await.code(5);
         assert!(ran.stderr.contains("it is pinned to"), "{}", ran.stderr);
+    }
+}
+
+/// Signatures leave out where content is. Whoever can write there must not get other content under a signature that holds:
+/// not as a plugin, and not by `--verify`.
+#[tokio::test(flavor = "multi_thread")]
+async fn content_is_what_was_signed_whatever_its_access_says() {
+    if !has_openssl() {
+        return;
+    }
+    let place = with_keys(&["acme"]);
+    let (good, evil) = (component("basics.wasm"), component("hostile.wasm"));
+    let sha512 = Digest::of(Algorithm::Sha512, &good);
+    let triple = |hash: &str, normalisation: &str, value: &str| json!({"hashAlgorithm": hash, "normalisationAlgorithm": normalisation, "value": value});
+    for (index, (digest, is_loadable, is_carried)) in [
+        (
+            triple(
+                "SHA-256",
+                "genericBlobDigest/v1",
+                Digest::sha256(&good).hex(),
+            ),
+            true,
+            true,
+        ),
+        (
+            triple("SHA-512", "genericBlobDigest/v1", sha512.hex()),
+            true,
+            true,
+        ),
+        // What is said to be an artifact, and is none.
+        (
+            triple(
+                "SHA-256",
+                "ociArtifactDigest/v1",
+                Digest::sha256(&good).hex(),
+            ),
+            false,
+            false,
+        ),
+        // Left out of the signature: it is carried, but no plugin.
+        (
+            triple("NO-DIGEST", "EXCLUDE-FROM-SIGNATURE", "NO-DIGEST"),
+            false,
+            true,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let is_excluded = digest["hashAlgorithm"] == "NO-DIGEST";
+        let repository = format!("./signed{index}");
+        let reference = format!("{repository}//acme.org/basics:0.1.0");
+        let mut resource = stored(&place, &repository, &good).await;
+        resource["digest"] = digest.clone();
+        publish_resource(&place, &repository, resource).await;
+        let sign = [
+            "sign",
+            "cv",
+            "--signature",
+            "acme",
+            "--private-key",
+            "acme.pem",
+            &reference,
+        ];
+        run(&place, &sign).await.ok();
+        for is_swapped in [false, true] {
+            if is_swapped {
+                let get = ["get", "cv", &reference, "-o", "json"];
+                let listed = run(&place, &get).await.ok().stdout;
+                let listed: Json = serde_json::from_str(&listed).unwrap();
+                let mut document = listed.as_array().map_or(&listed, |all| &all[0]).clone();
+                let other = stored(&place, &repository, &evil).await;
+                document["component"]["resources"][0]["access"] = other["access"].clone();
+                put(&place, &repository, document).await;
+            }
+            let source = format!("ocm://{reference}");
+            let install = [
+                "plugin",
+                "install",
+                &source,
+                "--signature",
+                "acme",
+                "--plugin-key",
+                "acme.pub",
+            ];
+            let code = if is_loadable && !is_swapped { 0 } else { 5 };
+            run(&place, &install).await.code(code);
+            let carry = [
+                "transfer",
+                "cv",
+                &reference,
+                "./copy",
+                "--verify",
+                "acme=acme.pub",
+            ];
+            let code = if is_carried && (!is_swapped || is_excluded) {
+                0
+            } else {
+                5
+            };
+            run(&place, &carry).await.code(code);
+            let _ = std::fs::remove_dir_all(place.path("copy"));
+        }
     }
 }
 

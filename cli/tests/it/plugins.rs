@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ocm_specs::descriptor::ElementKind;
 use ocm_specs::{Digest, RepositorySpec};
 use ocm_testdata::web::{Answer, WebServer};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::place::{Peer, Place, RUN_EXAMPLE, Ran, tree};
 use crate::signing::{has_openssl, put, with_keys};
@@ -525,12 +525,18 @@ pub(crate) async fn push_bytes(place: &Place, target: &str, bytes: &[u8]) {
 
 /// Stores a component version with a plugin as its resource.
 pub(crate) async fn publish(place: &Place, repository: &str, bytes: &[u8]) {
+    let resource = stored(place, repository, bytes).await;
+    publish_resource(place, repository, resource).await;
+}
+
+/// The resource of a plugin whose bytes are stored there.
+pub(crate) async fn stored(place: &Place, repository: &str, bytes: &[u8]) -> Json {
     let spec: RepositorySpec = repository.parse().unwrap();
     let opened = place.session().repository(&spec, true).await.unwrap();
     let blob = ocm_content::Blob::from_bytes("application/wasm", bytes.to_vec());
     let resource = json!({"name": "plugin", "version": "0.1.0", "type": "wasmComponent", "relation": "local",
         "access": {"type": "localBlob/v1", "mediaType": "application/wasm"}});
-    let resource = opened
+    opened
         .prepare_local_blob(
             "acme.org/basics",
             ElementKind::Resource,
@@ -538,7 +544,11 @@ pub(crate) async fn publish(place: &Place, repository: &str, bytes: &[u8]) {
             &blob.into(),
         )
         .await
-        .unwrap();
+        .unwrap()
+}
+
+/// A component version of that resource.
+pub(crate) async fn publish_resource(place: &Place, repository: &str, resource: Json) {
     let document = json!({
         "meta": {"schemaVersion": "v2"},
         "component": {"name": "acme.org/basics", "version": "0.1.0", "provider": "acme", "repositoryContexts": [],

@@ -162,8 +162,64 @@ async fn all_variants_open_in_every_form() {
             assert_eq!(root.digest, manifest.digest);
             assert_eq!(target.manifest("t").await.unwrap(), manifest);
             drop(artifact);
+            let expect = |root| expect_artifact(toy(bytes, access), root, &limits);
+            let passed = expect(manifest.digest.clone()).read(u64::MAX).await;
+            assert_eq!(passed.unwrap(), *bytes);
+            let other = expect(Digest::sha256(b"{}")).read(u64::MAX).await;
+            assert_eq!(other.unwrap_err().kind(), ErrorKind::Mismatch);
             assert_eq!((limits.spool().used(), limits.window().used()), (0, 0));
         }
+    }
+}
+
+#[tokio::test]
+async fn content_is_held_to_what_else_is_said_of_it() {
+    let limits = limits();
+    let (manifest, parts) = image();
+    let names: Vec<_> = parts
+        .keys()
+        .map(|digest| format!("blobs/sha256/{}", digest.hex()))
+        .collect();
+    let index = index_json(vec![manifest.descriptor()], &[]);
+    let mut files: Vec<(&str, &[u8])> = names
+        .iter()
+        .map(String::as_str)
+        .zip(parts.values().map(Vec::as_slice))
+        .collect();
+    files.push((INDEX, &index));
+    let good = tar(&files);
+    let mut damaged = good.clone();
+    let layer = damaged.windows(512).position(|part| part == [9; 512]);
+    damaged[layer.unwrap() + 700] = 8;
+    let without_root: Vec<_> = files
+        .iter()
+        .filter(|(path, _)| !path.ends_with(manifest.digest.hex()))
+        .copied()
+        .collect();
+    files.push((INDEX, &index));
+    let root = manifest.digest.clone();
+    for (bytes, kind) in [
+        (good.clone(), None),
+        (damaged, Some(ErrorKind::Mismatch)),
+        (tar(&without_root), Some(ErrorKind::Mismatch)),
+        (tar(&files), Some(ErrorKind::Mismatch)),
+        (good[..good.len() / 2].to_vec(), Some(ErrorKind::Mismatch)),
+        (b"\0asm and no archive".to_vec(), Some(ErrorKind::Mismatch)),
+        (Vec::new(), Some(ErrorKind::Mismatch)),
+    ] {
+        let blob = expect_artifact(toy(&bytes, Access::Reopenable), root.clone(), &limits);
+        let read = blob.read(u64::MAX).await;
+        assert_eq!(read.as_ref().err().map(Error::kind), kind, "{read:?}");
+        assert_eq!(read.is_ok(), bytes == good);
+    }
+    let sha512 = |bytes: &[u8]| Digest::of(Algorithm::Sha512, bytes);
+    for (digest, kind) in [
+        (sha512(&good), None),
+        (sha512(b""), Some(ErrorKind::Mismatch)),
+    ] {
+        let blob = Blob::from_bytes("x/y", good.clone());
+        let read = expect_also(blob, digest).read(u64::MAX).await;
+        assert_eq!(read.err().map(|error| error.kind()), kind);
     }
 }
 

@@ -11,7 +11,7 @@ mod wget;
 use ocm_content::{Content, Error, Result};
 use ocm_specs::Digest;
 use ocm_specs::access::remote::Remote;
-use ocm_specs::descriptor::{DigestSpec, GENERIC_BLOB_DIGEST};
+use ocm_specs::descriptor::DigestSpec;
 use serde_json::Value;
 
 pub use git::GitCommit;
@@ -112,7 +112,7 @@ fn not_read(access: &Value) -> Error {
 
 /// The digest of the bytes, where a descriptor states that.
 fn blob_digest(stated: &DigestSpec) -> Option<Digest> {
-    if stated.is_excluded() || stated.normalisation_algorithm != GENERIC_BLOB_DIGEST {
+    if stated.is_excluded() || !stated.is_of_blob() {
         return None;
     }
     stated.digest()

@@ -11,6 +11,8 @@ use crate::digest::{Algorithm, Digest};
 pub const GENERIC_BLOB_DIGEST: &str = "genericBlobDigest/v1";
 /// The normalisation of OCI artifacts: the digest of the root manifest.
 pub const OCI_ARTIFACT_DIGEST: &str = "ociArtifactDigest/v1";
+/// How it was spelled once.
+const OCI_ARTEFACT_DIGEST: &str = "ociArtefactDigest/v1";
 /// The normalisation that says that a resource is left out of signatures.
 pub const EXCLUDED: &str = "EXCLUDE-FROM-SIGNATURE";
 
@@ -69,6 +71,16 @@ impl DigestSpec {
     /// Algorithm and value as an address; `None` for markers and unknown algorithms.
     pub fn digest(&self) -> Option<Digest> {
         Digest::new(self.algorithm()?, &self.value).ok()
+    }
+
+    /// Is it the digest of an artifact's root manifest? Under either spelling.
+    pub fn is_of_artifact(&self) -> bool {
+        [OCI_ARTIFACT_DIGEST, OCI_ARTEFACT_DIGEST].contains(&self.normalisation_algorithm.as_str())
+    }
+
+    /// Is it the digest of bytes?
+    pub fn is_of_blob(&self) -> bool {
+        self.normalisation_algorithm == GENERIC_BLOB_DIGEST
     }
 
     /// Does it say that the resource is left out of signatures?

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use futures::StreamExt;
 use ocm_content::{Artifact, Blob, Content, Error, Stored, open_archive};
 use ocm_repository::{ComponentVersion, Session};
-use ocm_specs::descriptor::{DigestSpec, Element, GENERIC_BLOB_DIGEST, OCI_ARTIFACT_DIGEST};
+use ocm_specs::descriptor::{DigestSpec, Element};
 use ocm_specs::media_type::is_artifact_archive;
 use ocm_specs::oci::Descriptor;
 use ocm_specs::{Algorithm, Digest, Hasher};
@@ -16,8 +16,6 @@ use serde::Serialize;
 
 use super::signature::{has_content, is_complete};
 
-/// How [`OCI_ARTIFACT_DIGEST`] was spelled once.
-const OCI_ARTEFACT_DIGEST: &str = "ociArtefactDigest/v1";
 /// Most manifests and blobs of one artifact.
 const PARTS_LIMIT: usize = 100_000;
 
@@ -99,15 +97,13 @@ async fn compare(
             stated.value, stated.hash_algorithm
         ))
     })?;
-    let is_root = match stated.normalisation_algorithm.as_str() {
-        GENERIC_BLOB_DIGEST => false,
-        OCI_ARTIFACT_DIGEST | OCI_ARTEFACT_DIGEST => true,
-        other => {
-            return Err(Error::unsupported(format!(
-                "digests by `{other}` are not known here"
-            )));
-        }
-    };
+    let is_root = stated.is_of_artifact();
+    if !is_root && !stated.is_of_blob() {
+        return Err(Error::unsupported(format!(
+            "digests by `{}` are not known here",
+            stated.normalisation_algorithm
+        )));
+    }
     let found = match session.content(version, resource).await? {
         Content::Artifact(artifact) => read_artifact(session, &artifact).await?,
         Content::Blob(blob) if is_root => {
