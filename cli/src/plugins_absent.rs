@@ -11,6 +11,7 @@ use ocm_specs::yaml::Source;
 
 use crate::args::PluginArgs;
 use crate::error::CliError;
+use crate::report::PluginReport;
 use crate::ui::Ui;
 
 fn absent() -> CliError {
@@ -25,6 +26,7 @@ pub(crate) struct Pin;
 #[derive(Default)]
 pub(crate) struct Added {
     pub(crate) pins: Vec<Pin>,
+    pub(crate) plugins: Vec<PluginReport>,
 }
 
 impl Added {

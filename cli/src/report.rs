@@ -28,6 +28,9 @@ pub(crate) struct Report {
     pub(crate) status: ReportStatus,
     /// Every step in document order.
     pub(crate) steps: Vec<StepReport>,
+    /// The plugins that step types came from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) plugins: Vec<PluginReport>,
     /// The archive files (tar, tgz) that were written behind the steps; what steps put there is visible since then.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) archives: Vec<ArchiveReport>,
@@ -43,6 +46,28 @@ pub(crate) struct Report {
     pub(crate) reads: BTreeMap<String, u64>,
     /// From the start of the run to its end.
     pub(crate) took_ms: u64,
+}
+
+/// A plugin of a run.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PluginReport {
+    /// How it calls itself.
+    pub(crate) name: String,
+    /// Its version.
+    pub(crate) version: String,
+    /// The digest of its component.
+    pub(crate) digest: String,
+    /// Where that came from; not there for what was installed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+    /// The signatures that were verified over it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) signatures: Vec<String>,
+    /// What it was allowed, as in `http:api.example, clock`, or `none`.
+    pub(crate) rights: String,
+    /// Its step types.
+    pub(crate) types: Vec<String>,
 }
 
 /// A component version at a target.
@@ -291,6 +316,7 @@ impl Recorder {
                 Status::Cancelled => ReportStatus::Cancelled,
             },
             steps: steps.collect(),
+            plugins: Vec::new(),
             archives: ended.archives.iter().map(ArchiveReport::of).collect(),
             component_versions: Vec::new(),
             completeness: None,
@@ -519,6 +545,7 @@ mod tests {
                 step("c", None, StepState::Skipped, nothing),
                 step("d", None, StepState::Skipped, nothing),
             ],
+            plugins: Vec::new(),
             archives: Vec::new(),
             component_versions: Vec::new(),
             completeness: None,

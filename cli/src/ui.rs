@@ -124,7 +124,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// A text without names and passwords in front of hosts, in case that what a user typed is repeated in it.
-fn without_userinfo(text: &str) -> String {
+pub(crate) fn without_userinfo(text: &str) -> String {
     const ENDS: [char; 9] = ['`', '"', '\'', '=', '(', '[', '<', ',', ';'];
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

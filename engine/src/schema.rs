@@ -35,6 +35,11 @@ pub fn spec_schema(types: &StepTypes) -> Json {
                 "type": ["object", "null"],
                 "description": "Constants that expressions use as `environment`.",
             },
+            "plugins": {
+                "type": "array",
+                "description": "Step types in WebAssembly that the steps use.",
+                "items": plugin(),
+            },
             "transformations": {
                 "type": "array",
                 "items": {
@@ -56,6 +61,42 @@ pub fn spec_schema(types: &StepTypes) -> Json {
             },
         },
         "$defs": definitions,
+    })
+}
+
+/// An entry of the list of plugins, as `ocm_specs::transfer` reads it.
+fn plugin() -> Json {
+    json!({
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": false,
+        "properties": {
+            "name": {"type": "string", "description": "How the plugin calls itself."},
+            "source": {
+                "type": "string",
+                "description": "A file, `oci://REGISTRY/REPO:TAG` or `ocm://REPOSITORY//COMPONENT:VERSION?resource=NAME`.",
+            },
+            "digest": {
+                "type": "string",
+                "pattern": "^[a-z0-9]+:[0-9a-f]+$",
+                "description": "What the component's bytes hash to; `ocm plugin lock` writes it.",
+            },
+            "signature": {
+                "type": "string",
+                "description": "A signature that the component version it comes from must have.",
+            },
+            "rights": {
+                "type": "object",
+                "additionalProperties": false,
+                "description": "What it may do at most; the user has to allow it besides.",
+                "properties": {
+                    "http": {"type": "array", "items": {"type": "string"}},
+                    "clock": {"type": "boolean"},
+                    "random": {"type": "boolean"},
+                },
+            },
+            "config": {"type": "object", "description": "Its configuration."},
+        },
     })
 }
 

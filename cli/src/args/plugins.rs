@@ -29,6 +29,9 @@ pub(crate) struct PluginArgs {
     /// Trust this public key or certificate for the signatures of component versions that plugins come from (repeatable).
     #[arg(long, value_name = "[NAME=]FILE")]
     pub(crate) plugin_key: Vec<String>,
+    /// Take only plugins from component versions with this signature, whatever the spec says (repeatable).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) plugin_signature: Vec<String>,
     /// Memory that one call of a plugin may use, as in 256MiB.
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = crate::units::parse_size)]
     pub(crate) plugin_memory: u64,

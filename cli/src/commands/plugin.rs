@@ -47,9 +47,10 @@ async fn install(args: PluginInstall, ui: &Ui) -> Result<(), CliError> {
     let pinned = args.digest.as_deref().map(str::parse::<Digest>).transpose();
     let pinned = pinned.map_err(|error| CliError::usage(format!("--digest: {error}")))?;
     let host = plugins::host(ui, None, None);
+    let signatures: Vec<String> = args.signature.iter().cloned().collect();
     let options = SourceOptions {
         pinned: pinned.as_ref(),
-        signature: args.signature.as_deref(),
+        signatures: &signatures,
         keys: &args.plugin_key,
         offline: false,
     };

@@ -26,7 +26,7 @@ use crate::environment::host_alias;
 use crate::error::{CliError, ExitCode, code_of, general_hint};
 use crate::plugins;
 use crate::progress::{Progress, TICK};
-use crate::report::{Recorder, Report, step_names, versions};
+use crate::report::{PluginReport, Recorder, Report, step_names, versions};
 use crate::ui::{Ui, write_file};
 use crate::{graph_output, units};
 
@@ -105,7 +105,8 @@ pub(crate) async fn transfer(args: TransferArgs, ui: &Ui) -> Result<(), CliError
     if options.dry_run {
         return print_plan(&plan, options.output.unwrap_or(PlanFormat::Yaml), ui);
     }
-    let result = run(plan, &options, session, statement, ui).await;
+    let told = (statement, added.plugins.clone());
+    let result = run(plan, &options, session, told, ui).await;
     if let Some(summary) = added.summary() {
         ui.note(&format!("{summary}\n"));
     }
@@ -305,7 +306,7 @@ async fn run(
     plan: Plan,
     options: &TransferOptions,
     session: Arc<Session>,
-    statement: Option<Statement>,
+    (statement, plugins): (Option<Statement>, Vec<PluginReport>),
     ui: &Ui,
 ) -> Result<(), CliError> {
     let written = session.shared::<Written>();
@@ -338,6 +339,7 @@ async fn run(
         let (recorder, progress) = &mut *listener.lock().unwrap_or_else(PoisonError::into_inner);
         progress.end();
         let mut report = std::mem::take(recorder).report(&names, &ended, started.elapsed());
+        report.plugins = plugins;
         report.component_versions = versions(&written);
         report.completeness = statement.filter(|_| ended.result.status == Status::Succeeded);
         (report, !progress.told_each())

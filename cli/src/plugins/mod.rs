@@ -9,6 +9,7 @@ mod look;
 mod named;
 mod source;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ocm_content::Disk;
@@ -29,7 +30,8 @@ use self::source::Fetched;
 pub(crate) use self::source::{MEDIA_TYPE, Origin, SourceOptions, fetch, read_file, target};
 use crate::args::PluginArgs;
 use crate::error::{CliError, ExitCode};
-use crate::ui::Ui;
+use crate::report::PluginReport;
+use crate::ui::{Ui, without_userinfo};
 
 /// The host of plugins: one per process.
 pub(crate) fn host(
@@ -70,6 +72,8 @@ pub(crate) fn cache(ui: &Ui) -> Option<Cache> {
 pub(crate) struct Added {
     /// Digests that are to be written into the spec's file.
     pub(crate) pins: Vec<Pin>,
+    /// What they are, for the report.
+    pub(crate) plugins: Vec<PluginReport>,
     results: Option<Arc<Results>>,
 }
 
@@ -99,10 +103,11 @@ pub(crate) async fn add(
         return Ok(Added::default());
     }
     let host = host(ui, Some(args), Some(session));
-    let mut pins = Vec::new();
+    let (mut pins, mut plugins) = (Vec::new(), Vec::new());
     let supply = Supply {
         host: &host,
         keys: &args.plugin_key,
+        wanted: &args.plugin_signature,
         offline: args.offline,
         session,
         ui,
@@ -121,8 +126,10 @@ pub(crate) async fn add(
             Ok(plugin) => plugin,
             Err(error) => return Err(located(error, entry.span, &source)),
         };
+        let mut told = supply.report(entry, &plugin);
         for step_type in plugin.step_types()? {
             let name = step_type.info().name.clone();
+            told.types.push(name.clone());
             if types.add(step_type).is_err() {
                 let message = format!(
                     "plugin `{}` has a step type `{name}`, which is there already",
@@ -131,6 +138,7 @@ pub(crate) async fn add(
                 findings.push(Diagnostic::error(entry.name.span, message));
             }
         }
+        plugins.push(told);
         ui.note(&format!("{}\n", line(&plugin)));
         if is_locked {
             pins.push(Pin {
@@ -142,7 +150,11 @@ pub(crate) async fn add(
     }
     if findings.is_empty() {
         let results = host.results().cloned();
-        return Ok(Added { pins, results });
+        return Ok(Added {
+            pins,
+            plugins,
+            results,
+        });
     }
     Err(Diagnostics::new(source, findings).into())
 }
@@ -158,6 +170,7 @@ pub(crate) async fn pins(
     let supply = Supply {
         host: &host,
         keys,
+        wanted: &[],
         offline: false,
         session,
         ui,
@@ -210,6 +223,8 @@ fn located(error: CliError, span: Span, source: &Source) -> CliError {
 struct Supply<'a> {
     host: &'a Arc<Host>,
     keys: &'a [String],
+    /// Signatures that the user wants of each, whatever the spec says.
+    wanted: &'a [String],
     offline: bool,
     session: &'a Arc<Session>,
     ui: &'a Ui,
@@ -255,15 +270,39 @@ impl Supply<'_> {
         Ok(inspected)
     }
 
+    /// The signatures that the plugin of an entry must have.
+    fn signatures(&self, entry: &PluginSpec) -> Vec<String> {
+        let named = entry.signature.iter().map(|word| &word.text);
+        let all: BTreeSet<&String> = named.chain(self.wanted).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    fn report(&self, entry: &PluginSpec, plugin: &Plugin) -> PluginReport {
+        let description = plugin.description();
+        PluginReport {
+            name: description.name.clone(),
+            version: description.version.clone(),
+            digest: plugin.digest().to_string(),
+            source: entry
+                .source
+                .as_ref()
+                .map(|word| without_userinfo(&word.text)),
+            signatures: self.signatures(entry),
+            rights: plugin.granted().rights().to_string(),
+            types: Vec::new(),
+        }
+    }
+
     async fn fetched(
         &self,
         entry: &PluginSpec,
         pinned: Option<&Digest>,
     ) -> Result<Fetched, CliError> {
         let source = entry.source.as_ref().map(|source| source.text.as_str());
+        let signatures = self.signatures(entry);
         let options = SourceOptions {
             pinned,
-            signature: entry.signature.as_ref().map(|word| word.text.as_str()),
+            signatures: &signatures,
             keys: self.keys,
             offline: self.offline,
         };

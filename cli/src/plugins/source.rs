@@ -27,7 +27,7 @@ pub(crate) const MEDIA_TYPE: &str = "application/wasm";
 /// How a plugin may be fetched.
 pub(crate) struct SourceOptions<'a> {
     pub(crate) pinned: Option<&'a Digest>,
-    pub(crate) signature: Option<&'a str>,
+    pub(crate) signatures: &'a [String],
     pub(crate) keys: &'a [String],
     pub(crate) offline: bool,
 }
@@ -109,7 +109,8 @@ pub(crate) async fn fetch(
         return cached.map(|bytes| Fetched { bytes }).ok_or_else(missing);
     };
     let origin = Origin::parse(source)?;
-    if options.signature.is_some() && !matches!(origin, Origin::Resource { .. }) {
+    let is_to_be_signed = !options.signatures.is_empty();
+    if is_to_be_signed && !matches!(origin, Origin::Resource { .. }) {
         return Err(CliError::new(
             ExitCode::Verification,
             "a signature is wanted, and only component versions have some",
@@ -128,7 +129,7 @@ pub(crate) async fn fetch(
             let reference = ComponentReference::parse(&version, true)
                 .map_err(|error| CliError::new(ExitCode::Invalid, error.to_string()))?;
             let is_remote = !matches!(&reference.repository, RepositorySpec::Ctf(_));
-            match cached.filter(|_| options.signature.is_none()) {
+            match cached.filter(|_| !is_to_be_signed) {
                 Some(bytes) => bytes,
                 None if options.offline && is_remote => return Err(offline()),
                 None => of_resource(&version, resource.as_deref(), options, session, ui).await?,
@@ -206,11 +207,11 @@ async fn of_resource(
 ) -> Result<Bytes, CliError> {
     let resolver = ui.config()?.resolver(&[])?;
     let version = read(session, &resolver, reference).await?;
-    if let Some(name) = options.signature {
+    for name in options.signatures {
         verify(&version, name, options.keys, ui)?;
     }
     let element = choose(&version, resource, reference)?;
-    if options.signature.is_some() && !is_signed(&element) {
+    if !options.signatures.is_empty() && !is_signed(&element) {
         let message = format!(
             "resource `{}` of {reference} states no digest of bytes or of an artifact, so no signature stands for it",
             element.name()

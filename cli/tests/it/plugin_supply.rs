@@ -749,6 +749,31 @@ async fn only_a_plugin_with_its_signature_runs() {
             let ran = transfer(&place, more).await.ok();
             assert!(ran.stderr.contains(expected), "{}", ran.stderr);
         }
+        // Who runs it can want the signature that a spec does not.
+        for (repository, code) in [("plain", 5), ("signed", 0)] {
+            let head = format!(
+                "plugins:\n- name: basics\n  source: ocm://{host}/{repository}//acme.org/basics:0.1.0?resource=plugin\n  digest: {}\n",
+                Digest::sha256(&bytes)
+            );
+            with_plugin(&place, &head, PASS);
+            let wanted = ["--plugin-key", "acme.pub", "--plugin-signature", "acme"];
+            if code != 0 {
+                let _ = std::fs::remove_dir_all(place.path("target"));
+                refused(&place, &wanted, code, &["signature `acme`"]).await;
+                continue;
+            }
+            let json = ["-o", "json"];
+            let ran = transfer(&place, &[&wanted[..], &json].concat()).await.ok();
+            let told = &ran.json()["plugins"][0];
+            let expected = json!({
+                "name": "basics", "version": "0.1.0", "digest": Digest::sha256(&bytes).to_string(), "signatures": ["acme"],
+                "source": format!("ocm://{host}/{repository}//acme.org/basics:0.1.0?resource=plugin"), "rights": "none",
+                "types": told["types"],
+            });
+            assert_eq!(*told, expected);
+            let types = told["types"].as_array().unwrap();
+            assert!(types.contains(&json!("Identity/v1alpha1")), "{types:?}");
+        }
         // What a plugin changes on the way breaks the signature over it, and that is not passed over.
         let pinned = format!("basics=./basics.wasm@{}", Digest::sha256(&bytes));
         let signed = reference("./signed");

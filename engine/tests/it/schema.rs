@@ -35,6 +35,27 @@ fn check(validator: &jsonschema::Validator, step: &str, valid: bool) {
 }
 
 #[test]
+fn plugins_are_part_of_it() {
+    let validator = validator(&StepTypes::default());
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for (plugins, valid) in [
+        (format!("[{{name: a}}, {{name: b, source: ./b.wasm, digest: '{digest}'}}]"), true),
+        (
+            "[{name: a, signature: acme, rights: {http: [x.example], clock: true}, config: {k: 1}}]".to_owned(),
+            true,
+        ),
+        ("[{source: ./b.wasm}]".to_owned(), false),
+        ("[{name: a, digset: x}]".to_owned(), false),
+        ("[{name: a, digest: latest}]".to_owned(), false),
+        ("[{name: a, rights: {files: true}}]".to_owned(), false),
+        ("{name: a}".to_owned(), false),
+    ] {
+        let document = json!({"plugins": json_of(&plugins), "transformations": []});
+        assert_eq!(validator.is_valid(&document), valid, "{plugins}");
+    }
+}
+
+#[test]
 fn examples_fit_and_mistakes_do_not() {
     let types = step_types(&Arc::new(World::default()));
     let validator = validator(&types);
