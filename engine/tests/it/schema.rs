@@ -36,7 +36,7 @@ fn check(validator: &jsonschema::Validator, step: &str, valid: bool) {
 
 #[test]
 fn plugins_are_part_of_it() {
-    let validator = validator(&StepTypes::default());
+    let validator = validator(&step_types(&Arc::new(World::default())));
     let digest = format!("sha256:{}", "0".repeat(64));
     for (plugins, valid) in [
         (format!("[{{name: a}}, {{name: b, source: ./b.wasm, digest: '{digest}'}}]"), true),
