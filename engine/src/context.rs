@@ -1,15 +1,19 @@
 //! What a run gives to its steps.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
-use ocm_content::{Content, Error, Limits, Meter};
+use ocm_content::{Content, Error, ErrorKind, Limits, Meter};
 use tokio_util::sync::CancellationToken;
 
 use crate::content_ref::ContentRef;
 use crate::error::StepError;
+use crate::provenance::HINT;
+
+/// Characters of a URI that an error shows.
+const SHOWN: usize = 200;
 
 /// The surroundings of one run. Runs share no process-wide state: two of these are two worlds.
 #[derive(Clone)]
@@ -117,6 +121,8 @@ pub struct StepContext {
     pub(crate) meter: Arc<Meter>,
     /// Planned readers of each output port.
     pub(crate) readers: Arc<BTreeMap<String, usize>>,
+    /// The URIs that the step may open; `None` for any.
+    pub(crate) allowed: Option<Arc<BTreeSet<String>>>,
     pub(crate) warnings: Arc<Mutex<Vec<String>>>,
     /// The key of the root that the step is going to publish.
     pub(crate) announced: Arc<Mutex<Option<String>>>,
@@ -139,6 +145,7 @@ impl StepContext {
             }),
             meter: Meter::new(),
             readers: Arc::default(),
+            allowed: None,
             warnings: Arc::default(),
             announced: Arc::default(),
         }
@@ -151,6 +158,7 @@ impl StepContext {
             id: id.into(),
             meter: Meter::new(),
             readers: Arc::default(),
+            allowed: None,
             warnings: Arc::default(),
             announced: Arc::default(),
             run: self.run.clone(),
@@ -181,8 +189,20 @@ impl StepContext {
     /// The content behind an input.
     ///
     /// # Errors
-    /// [`ocm_content::ErrorKind::NotFound`] when it names a port that nobody filled.
+    /// [`ocm_content::ErrorKind::NotFound`] when it names a port that nobody filled, [`ocm_content::ErrorKind::Denied`] when
+    /// a value of foreign code names what the spec does not.
     pub async fn content(&self, reference: &ContentRef) -> Result<Content, StepError> {
+        let allowed = self.allowed.as_ref();
+        if allowed.is_some_and(|allowed| !allowed.contains(&reference.uri)) {
+            let shown: String = reference.uri.chars().take(SHOWN).collect();
+            let message = format!(
+                "a value that a plugin may have made names the content `{}`, which the spec does not give to this step",
+                shown.escape_debug()
+            );
+            return Err(Error::new(ErrorKind::Denied, message)
+                .with_hint(HINT)
+                .into());
+        }
         let Some(key) = reference.uri.strip_prefix("content:") else {
             return Ok(self.run.context.files.open(reference).await?);
         };

@@ -13,6 +13,7 @@ mod identity;
 pub mod language;
 mod plan;
 mod ports;
+mod provenance;
 mod run;
 mod schedule;
 mod schema;

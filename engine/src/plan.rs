@@ -22,6 +22,7 @@ use crate::language::{
     StepView, Type, TypeRoot, TypeScope, Validator, check_document,
 };
 use crate::ports::Connections;
+use crate::provenance::{Guard, Provenance};
 use crate::schedule::Edge;
 use crate::step_types::{StepType, StepTypeInfo, StepTypes};
 
@@ -45,6 +46,8 @@ pub(crate) struct PlannedStep {
     pub(crate) document: Document,
     /// Steps that read each output port.
     pub(crate) readers: Arc<BTreeMap<String, usize>>,
+    /// What it may open, where values of foreign code take part in its inputs.
+    pub(crate) guard: Option<Arc<Guard>>,
 }
 
 /// A step type, ready to check and run steps of it. Made once per plan and type.
@@ -237,6 +240,7 @@ pub(crate) struct Planner<'p> {
     order: Vec<usize>,
     pub(crate) bound: Vec<Option<Arc<Bound>>>,
     readers: Vec<BTreeMap<String, usize>>,
+    guards: Vec<Option<Arc<Guard>>>,
     pub(crate) findings: Vec<Diagnostic>,
     /// How many unknown names were compared with all known ones.
     suggestions: Cell<usize>,
@@ -256,6 +260,7 @@ impl<'p> Planner<'p> {
             order: graph.order,
             bound: Vec::new(),
             readers: Vec::new(),
+            guards: Vec::new(),
             findings: graph.findings,
             suggestions: Cell::new(0),
         };
@@ -265,7 +270,7 @@ impl<'p> Planner<'p> {
         planner
     }
 
-    /// Finds who reads which content, and content that does not fit where it is read.
+    /// Finds who reads which content, content that does not fit where it is read, and what may not name content.
     fn connect(&mut self) {
         let connections = Connections::of(
             &self.spec,
@@ -276,6 +281,16 @@ impl<'p> Planner<'p> {
         );
         self.readers = connections.readers;
         self.findings.extend(connections.findings);
+        let provenance = Provenance::of(
+            &self.spec,
+            &self.steps,
+            &self.index,
+            &self.bound,
+            &self.edges,
+            &self.order,
+        );
+        self.guards = provenance.guards;
+        self.findings.extend(provenance.findings);
     }
 
     fn finish(mut self) -> Result<Plan, Diagnostics> {
@@ -287,8 +302,9 @@ impl<'p> Planner<'p> {
             return Err(findings);
         }
         let nobody: Arc<BTreeMap<String, usize>> = Arc::default();
-        let parts = self.steps.into_iter().zip(self.bound).zip(self.readers);
-        let steps = parts.filter_map(|((step, bound), readers)| {
+        let wired = self.readers.into_iter().zip(self.guards);
+        let parts = self.steps.into_iter().zip(self.bound).zip(wired);
+        let steps = parts.filter_map(|((step, bound), (readers, guard))| {
             Some(PlannedStep {
                 id: step.id,
                 bound: bound?,
@@ -297,6 +313,7 @@ impl<'p> Planner<'p> {
                     true => nobody.clone(),
                     false => Arc::new(readers),
                 },
+                guard,
             })
         });
         Ok(Plan {

@@ -10,7 +10,7 @@ use ocm_specs::diagnostic::Diagnostic;
 use ocm_specs::transfer::TransferSpec;
 
 use crate::graph::LinkedStep;
-use crate::language::{Expression, Key, StepView};
+use crate::language::{Expression, Key, Reference, StepView};
 use crate::plan::Bound;
 use crate::step_types::Port;
 
@@ -97,36 +97,20 @@ impl<'a> Ports<'a> {
             let Some(bound) = &self.bound[step] else {
                 continue;
             };
-            let mut names = reference
-                .segments
-                .iter()
-                .map_while(|segment| match &segment.key {
-                    Key::Field(name) => Some(&**name),
-                    Key::Index(_) => None,
-                });
-            let names = (names.next(), names.next(), reference.segments.len());
-            let (part, name) = match names {
-                (Some("outputs"), Some(name), 2) => ("output", name),
-                (Some(part), Some(name), 2) => (part, name),
-                // Short for one of them.
-                (Some(name), None, 1) if !StepView::FIELDS.contains(&name) => {
-                    match bound.output_type.field(name) {
-                        Some(_) => ("output", name),
-                        None => ("spec", name),
-                    }
-                }
-                _ => continue,
+            let meant = meant(bound, &reference);
+            let Some(name) = meant.name.filter(|_| !meant.deeper) else {
+                continue;
             };
-            match part {
-                "output" => {
+            match meant.part {
+                Part::Output => {
                     let port = output(bound, name);
                     found.extend(port.map(|port| (step, port.name.as_str())));
                 }
-                "spec" => {
+                Part::Spec => {
                     let handed_on = self.known.get(&(step, name)).into_iter().flatten();
                     found.extend(handed_on.take(SOURCES.saturating_sub(found.len())));
                 }
-                _ => {}
+                Part::Step | Part::Other => {}
             }
         }
     }
@@ -156,7 +140,50 @@ impl<'a> Ports<'a> {
     }
 }
 
-fn output<'b>(bound: &'b Bound, name: &str) -> Option<&'b Port> {
+/// A part of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Step,
+    /// What it gave.
+    Output,
+    /// Its inputs.
+    Spec,
+    /// Its name or type.
+    Other,
+}
+
+/// What a reference to a step means.
+pub(crate) struct Meant<'r> {
+    pub(crate) part: Part,
+    /// The field of that part; `None` for the part as a whole.
+    pub(crate) name: Option<&'r str>,
+    /// Does the reference go on below it?
+    pub(crate) deeper: bool,
+}
+
+/// What a reference to a step of that type means, short forms included.
+pub(crate) fn meant<'r>(bound: &Bound, reference: &'r Reference<'_>) -> Meant<'r> {
+    let field = |at: usize| match &reference.segments.get(at)?.key {
+        Key::Field(name) => Some(&**name),
+        Key::Index(_) => None,
+    };
+    let length = reference.segments.len();
+    let (part, name, deeper) = match field(0) {
+        None => (Part::Step, None, length > 0),
+        Some("output" | "outputs") => (Part::Output, field(1), length > 2),
+        Some("spec") => (Part::Spec, field(1), length > 2),
+        Some(name) if StepView::FIELDS.contains(&name) => (Part::Other, None, false),
+        // Short for one of them.
+        Some(name) => match bound.output_type.field(name) {
+            Some(_) => (Part::Output, Some(name), length > 1),
+            None => (Part::Spec, Some(name), length > 1),
+        },
+    };
+    Meant { part, name, deeper }
+}
+
+pub(crate) fn output<'b>(bound: &'b Bound, name: &str) -> Option<&'b Port> {
     let mut outputs = bound.info().outputs.iter();
     outputs.find(|port| port.name == name)
 }

@@ -269,6 +269,10 @@ impl<'p> Runner<'p> {
             run: self.shared.clone(),
             meter: meter.clone(),
             readers: planned.readers.clone(),
+            allowed: planned
+                .guard
+                .as_ref()
+                .map(|guard| Arc::new(guard.allowed(&spec))),
             warnings,
             announced,
         };

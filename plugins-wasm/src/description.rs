@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ocm_content::{Error, ErrorKind};
+use ocm_engine::CONTENT_KEYWORD;
 use ocm_engine::language::Validator;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -453,6 +454,11 @@ impl<'s> Weigher<'s> {
                         ("$dynamicRef" | "$recursiveRef", _) => {
                             return Err(Error::invalid(format!("it uses `{key}`")));
                         }
+                        (CONTENT_KEYWORD, _) => {
+                            return Err(Error::invalid(format!(
+                                "it uses `{CONTENT_KEYWORD}`: content is on ports alone"
+                            )));
+                        }
                         ("$id", _) if depth > 0 => {
                             return Err(Error::invalid("it has an `$id` inside"));
                         }
@@ -539,6 +545,10 @@ mod tests {
             "leads back into itself",
         );
         check(r##"{"$dynamicRef":"#x"}"##, "`$dynamicRef`");
+        check(
+            r#"{"properties":{"a":{"x-ocm-content":true}}}"#,
+            "content is on ports alone",
+        );
         check(r#"{"type":"nonsense"}"#, "not usable");
         check(r#"{"pattern":"("}"#, "not usable");
         let deep = format!(

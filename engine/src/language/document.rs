@@ -132,6 +132,13 @@ impl Document {
         walk(&self.0, node, visit);
     }
 
+    /// [`Document::visit`] for the field `field` of the map `node` alone.
+    pub fn visit_field<'d>(&'d self, node: &'d Node, field: &str, visit: &mut dyn FnMut(Site<'d>)) {
+        if let Some((index, _, member)) = node.as_map().and_then(|map| map.get_full(field)) {
+            walk(self.0.child(index), &member.node, visit);
+        }
+    }
+
     /// The template at `path` (keys of maps), if the field there has expressions.
     pub fn template_at<'d>(&'d self, node: &'d Node, path: &[&str]) -> Option<&'d Template> {
         let (mut branch, mut node) = (&self.0, node);

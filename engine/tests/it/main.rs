@@ -8,6 +8,7 @@ mod cases;
 mod check;
 mod identity;
 mod print;
+mod provenance;
 mod random;
 mod run;
 mod scale;
