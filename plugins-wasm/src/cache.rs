@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -151,7 +151,11 @@ impl Cache {
         let key = key(engine);
         let noted = self.notes(digest)?.code.remove(&key)?;
         let path = self.file(digest, &format!("-{key}.cwasm"));
-        let found = Digest::sha256(&fs::read(&path).ok()?);
+        let mut file = fs::File::open(&path).ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        let found = Digest::sha256(&bytes);
+        drop(bytes);
         if found.to_string() != noted {
             tracing::warn!("{} was changed; it is compiled again", path.display());
             return None;
@@ -162,9 +166,9 @@ impl Cache {
         )]
         // SAFETY: the file is what `Component::serialize` gave this program: it was written by `keep_code` into a folder
         // that only this user may write to (`Folder::check`), and its bytes have the digest noted then. It is replaced by
-        // rename only, never changed in place, so that the mapping keeps what was checked. wasmtime itself refuses code of
-        // another version or configuration.
-        let component = unsafe { Component::deserialize_file(engine, &path) };
+        // rename only, never changed in place, and what is mapped is the file that was read, where the system can say so:
+        // the mapping keeps what was checked. wasmtime itself refuses code of another version or configuration.
+        let component = unsafe { Component::deserialize_file(engine, opened(&file, &path)) };
         component.ok()
     }
 
@@ -250,6 +254,23 @@ impl Cache {
         }
         Ok(files)
     }
+}
+
+/// A path to the file that is open, whatever has its name by now.
+#[cfg(target_os = "linux")]
+fn opened(file: &fs::File, path: &Path) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    let opened = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    if opened.exists() {
+        opened
+    } else {
+        path.to_owned()
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn opened(_: &fs::File, path: &Path) -> PathBuf {
+    path.to_owned()
 }
 
 /// What code depends on: version of wasmtime, target, configuration.

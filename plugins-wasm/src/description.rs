@@ -21,6 +21,8 @@ const SCHEMA_BYTES: usize = 256 << 10;
 const SCHEMA_DEPTH: usize = 64;
 /// Parts of a schema with every reference replaced by what it leads to: what judging one value costs at most.
 const SCHEMA_PARTS: u64 = 20_000;
+/// Patterns in all schemas of one plugin, and their bytes.
+const PATTERNS: (usize, usize) = (128, 16 << 10);
 /// Step types of one plugin.
 const STEP_TYPES: usize = 64;
 /// Ports on one side of a step type.
@@ -138,13 +140,17 @@ impl Description {
         name: &str,
         version: String,
         documentation: String,
-        config_schema: &str,
+        config_schema_text: &str,
         needs: Vec<types::Need>,
         steps: Vec<types::StepType>,
     ) -> Result<Self, Error> {
         text("its version", &version, 128)?;
         text("its documentation", &documentation, DOCUMENTATION)?;
-        let config_schema = match config_schema {
+        let schemas = steps
+            .iter()
+            .flat_map(|step| [&step.spec_schema, &step.output_schema]);
+        check_patterns(schemas.map(String::as_str).chain([config_schema_text]))?;
+        let config_schema = match config_schema_text {
             "" => None,
             given => Some(check_schema("the schema of its configuration", given)?),
         };
@@ -288,10 +294,10 @@ fn text(what: &str, text: &str, limit: usize) -> Result<(), Error> {
     if text.len() > limit {
         return Err(Error::limit(format!("{what} is longer than {limit} bytes")));
     }
-    // What is shown to people must not move their cursor.
+    // What is shown to people must not move their cursor, nor turn the words around.
     match text
         .chars()
-        .find(|c| c.is_control() && !"\n\t\r".contains(*c))
+        .find(|c| (c.is_control() && !"\n\t".contains(*c)) || is_turning(*c))
     {
         Some(c) => Err(Error::invalid(format!(
             "{what} has the control character U+{:04X} in it",
@@ -299,6 +305,11 @@ fn text(what: &str, text: &str, limit: usize) -> Result<(), Error> {
         ))),
         None => Ok(()),
     }
+}
+
+/// Does it change the direction in which others are written?
+fn is_turning(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn need(need: types::Need) -> Result<Need, Error> {
@@ -409,14 +420,7 @@ pub fn check_schema(what: &str, text: &str) -> Result<Json, Error> {
     if !schema.is_object() {
         return Err(Error::invalid(format!("{what} is not an object")));
     }
-    let mut weigher = Weigher {
-        root: &schema,
-        known: BTreeMap::new(),
-        open: Vec::new(),
-    };
-    let parts = weigher
-        .weigh(&schema, 0)
-        .map_err(|error| error.context(what))?;
+    let parts = weight(&schema).map_err(|error| error.context(what))?;
     if parts > SCHEMA_PARTS {
         return Err(Error::limit(format!(
             "{what} has more than {SCHEMA_PARTS} parts when its references are followed"
@@ -424,6 +428,60 @@ pub fn check_schema(what: &str, text: &str) -> Result<Json, Error> {
     }
     Validator::new(&schema).map_err(|error| Error::invalid(format!("{what}: {error}")))?;
     Ok(schema)
+}
+
+/// The parts of a schema with its references followed: what judging one value costs at most.
+///
+/// # Errors
+/// Those of [`check_schema`] that are about its form.
+pub(crate) fn weight(schema: &Json) -> Result<u64, Error> {
+    let mut weigher = Weigher {
+        root: schema,
+        known: BTreeMap::new(),
+        open: Vec::new(),
+    };
+    weigher.weigh(schema, 0)
+}
+
+/// Counts the patterns of all schemas of a plugin before any is compiled: each takes time and memory. What is no JSON is told
+/// later.
+fn check_patterns<'t>(schemas: impl Iterator<Item = &'t str>) -> Result<(), Error> {
+    fn count(part: &Json, found: &mut (usize, usize)) {
+        let mut add = |pattern: &str| {
+            found.0 += 1;
+            found.1 += pattern.len();
+        };
+        match part {
+            Json::Array(parts) => parts.iter().for_each(|part| count(part, found)),
+            Json::Object(fields) => {
+                for (key, part) in fields {
+                    match (key.as_str(), part) {
+                        ("pattern", Json::String(pattern)) => add(pattern),
+                        ("patternProperties", Json::Object(patterns)) => {
+                            patterns.keys().for_each(|pattern| add(pattern));
+                        }
+                        _ => {}
+                    }
+                }
+                fields.values().for_each(|part| count(part, found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = (0, 0);
+    for schema in schemas.filter(|schema| schema.len() <= SCHEMA_BYTES) {
+        if let Ok(schema) = serde_json::from_str(schema) {
+            count(&schema, &mut found);
+        }
+    }
+    let (patterns, bytes) = found;
+    if patterns > PATTERNS.0 || bytes > PATTERNS.1 {
+        return Err(Error::limit(format!(
+            "its schemas have {patterns} patterns of {bytes} bytes in all, at most {} of {} bytes are taken",
+            PATTERNS.0, PATTERNS.1
+        )));
+    }
+    Ok(())
 }
 
 /// Counts the parts of a schema with references followed, each of them once.
@@ -551,6 +609,9 @@ mod tests {
         );
         check(r#"{"type":"nonsense"}"#, "not usable");
         check(r#"{"pattern":"("}"#, "not usable");
+        // Small to write, large to compile.
+        check(r#"{"pattern":"\\p{L}{60}{60}{60}"}"#, "not usable");
+        check(r#"{"pattern":"^[a-z0-9.-]{1,64}(/\\w{1,20})*$"}"#, "fine");
         let deep = format!(
             "{}{}",
             r#"{"items":"#.repeat(70),
@@ -597,6 +658,55 @@ mod tests {
             outputs: Vec::new(),
             deterministic: true,
             examples: Vec::new(),
+        }
+    }
+
+    fn judged(steps: Vec<types::StepType>, documentation: &str) -> String {
+        let plugin = wit::Plugin {
+            name: "p".to_owned(),
+            version: "1".to_owned(),
+            documentation: documentation.to_owned(),
+            config_schema: String::new(),
+            needs: Vec::new(),
+            steps,
+        };
+        Description::check(plugin).map_or_else(|error| error.to_string(), |_| "fine".to_owned())
+    }
+
+    #[test]
+    fn patterns_have_a_budget() {
+        let of = |count: usize, pattern: &str| {
+            let fields: Vec<String> = (0..count)
+                .map(|at| format!(r#""f{at}":{{"pattern":"{pattern}"}}"#))
+                .collect();
+            format!(
+                r#"{{"type":"object","properties":{{{}}}}}"#,
+                fields.join(",")
+            )
+        };
+        let many = |types: usize, count: usize, pattern: &str| {
+            let step = |at: usize| step_type(&format!("T{at}"), &of(count, pattern));
+            judged((0..types).map(step).collect(), "")
+        };
+        assert_eq!(many(12, 10, "^[a-z]+$"), "fine");
+        let got = many(37, 15, r"\\p{L}{60}");
+        assert!(got.contains("555 patterns of"), "{got}");
+        assert!(many(1, 1, &"a".repeat(20_000)).contains("of 20000 bytes in all"));
+    }
+
+    #[test]
+    fn texts_stay_where_they_are_put() {
+        let one = || vec![step_type("Well", r#"{"type":"object"}"#)];
+        assert_eq!(judged(one(), "Two\n\tlines: \u{e4}\u{5d0}"), "fine");
+        for (text, code) in [
+            ("a\rb", "U+000D"),
+            ("a\u{1b}[2J", "U+001B"),
+            ("a\u{202e}b", "U+202E"),
+            ("a\u{2066}b", "U+2066"),
+            ("a\u{61c}b", "U+061C"),
+        ] {
+            let got = judged(one(), text);
+            assert!(got.contains(code), "{text:?}: {got}");
         }
     }
 

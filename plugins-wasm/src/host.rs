@@ -18,6 +18,7 @@ use wasmtime::{Config, Engine, Store, Trap};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::DynOutputStream;
 
+use crate::activity::Ended;
 use crate::bindings::TransformerHttpPre;
 use crate::bindings::exports::ocm::transformer::transform as wit;
 use crate::bindings::ocm::transformer::{fetch, host, types};
@@ -278,7 +279,7 @@ impl Host {
         let fetches = fetches(engine, &component);
         let plugin = self.describe(&loaded, Granted::default(), b"").await?;
         let known = Known {
-            description: Description::check(plugin)?,
+            description: self.judge(plugin).await?,
             fetches,
         };
         if let Some(cache) = &self.config.cache {
@@ -291,6 +292,22 @@ impl Host {
             }
         }
         Ok(known)
+    }
+
+    /// Judges what a plugin said. Its schemas are bounded, and so is the time for them; the thread goes on to the end of it.
+    async fn judge(&self, plugin: wit::Plugin) -> Result<Description, Error> {
+        let limit = self.config.limits.ask;
+        let judged = tokio::task::spawn_blocking(move || Description::check(plugin));
+        match tokio::time::timeout(limit, judged).await {
+            Ok(judged) => {
+                judged.map_err(|error| Error::internal(format!("judge a description: {error}")))?
+            }
+            Err(_) => Err(Error::limit(format!(
+                "its schemas take longer than {} s to be made ready",
+                limit.as_secs_f64()
+            ))
+            .with_hint(THEIRS)),
+        }
     }
 
     /// Does a plugin ask for the rights that its code needs?
@@ -376,9 +393,17 @@ impl Host {
             let loaded = link(&runtime.linker, &component)?;
             Ok((loaded, component))
         });
-        compiled
-            .await
-            .map_err(|error| Error::internal(format!("compile a plugin: {error}")))?
+        let limit = self.config.limits.compile;
+        match tokio::time::timeout(limit, compiled).await {
+            Ok(compiled) => {
+                compiled.map_err(|error| Error::internal(format!("compile a plugin: {error}")))?
+            }
+            Err(_) => Err(Error::limit(format!(
+                "it takes longer than {} s to compile",
+                limit.as_secs_f64()
+            ))
+            .with_hint("build it smaller: with optimization, without debug information")),
+        }
     }
 
     /// Calls a guest; gives the store back for what its answer refers to.
@@ -388,15 +413,18 @@ impl Host {
         mut store: Store<Ctx>,
         ask: Ask,
     ) -> (Result<Answer, Error>, Store<Ctx>) {
-        let (activity, stall) = (
+        let (activity, limits) = (
             store.data().activity.clone(),
-            store.data().setting.limits.stall,
+            store.data().setting.limits.clone(),
         );
-        let called = activity.watch(stall, enter(loaded, &mut store, ask)).await;
+        let called = activity
+            .watch(limits.stall, limits.time, enter(loaded, &mut store, ask))
+            .await;
         let answer = match called {
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(error)) => Err(explain(store.data(), &error)),
-            None => Err(stalled(store.data(), stall)),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(explain(store.data(), &error)),
+            Err(Ended::Stalled) => Err(stalled(store.data(), limits.stall)),
+            Err(Ended::Overtime) => Err(overtime(store.data(), limits.time)),
         };
         if let Some(watch) = &self.watch {
             watch.saw(&answer, store.data());
@@ -582,6 +610,15 @@ fn stalled(ctx: &Ctx, limit: Duration) -> Error {
     .with_hint("if its work takes that long, raise --plugin-stall")
 }
 
+fn overtime(ctx: &Ctx, limit: Duration) -> Error {
+    let plugin = called(&ctx.setting.plugin);
+    let seconds = limit.as_secs_f64();
+    Error::limit(format!(
+        "{plugin} took more than {seconds} s for one call, without the time that it waited for bytes"
+    ))
+    .with_hint("if its work takes that long, raise --plugin-timeout")
+}
+
 /// Why a call ended that did not end by itself.
 fn explain(ctx: &Ctx, error: &wasmtime::Error) -> Error {
     let plugin = called(&ctx.setting.plugin);
@@ -589,6 +626,9 @@ fn explain(ctx: &Ctx, error: &wasmtime::Error) -> Error {
     if let Some(what) = &ctx.exceeded {
         return Error::limit(format!("{plugin} exceeded the {what}"))
             .with_hint("if it needs that much, raise --plugin-memory");
+    }
+    if let Some(what) = &ctx.forbidden {
+        return Error::limit(format!("{plugin} broke the contract: {what}")).with_hint(THEIRS);
     }
     let root = error.root_cause().to_string();
     if matches!(error.downcast_ref(), Some(ResourceTableError::Full))
@@ -634,4 +674,51 @@ fn explain(ctx: &Ctx, error: &wasmtime::Error) -> Error {
         }
     };
     Error::internal(format!("{plugin} crashed: {why}")).with_hint(THEIRS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_imports_fetch_has_to_ask_for_it() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prebuilt/probe.wasm");
+        let host = Host::new(HostConfig::default());
+        let bytes = std::fs::read(path).unwrap();
+        let (loaded, _) = host.compile(bytes.into()).await.unwrap();
+        let plugin = host
+            .describe(&loaded, Granted::default(), b"")
+            .await
+            .unwrap();
+        let mut description = Description::check(plugin).unwrap();
+        host.check_needs(&description, &loaded).unwrap();
+        description.needs.clear();
+        let error = host.check_needs(&description, &loaded).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("does not ask for the right `http`"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_to_make_ready_is_told() {
+        let limits = PluginLimits {
+            compile: Duration::ZERO,
+            ..PluginLimits::default()
+        };
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prebuilt/probe.wasm");
+        let config = HostConfig {
+            limits,
+            ..HostConfig::default()
+        };
+        let host = Host::new(config);
+        let error = host
+            .compile(std::fs::read(path).unwrap().into())
+            .await
+            .map(drop)
+            .unwrap_err();
+        assert_eq!(error.to_string(), "it takes longer than 0 s to compile");
+    }
 }

@@ -10,10 +10,14 @@ use std::time::Duration;
 pub struct PluginLimits {
     /// Linear memory, all memories of the instance together, in bytes.
     pub memory: usize,
-    /// Elements of one table.
+    /// Elements of one table. All tables of the instance count as memory, too.
     pub table: usize,
     /// Handles that the guest may hold: streams, inputs, pollables. Not below 64: guests with a garbage collector drop late.
     pub handles: usize,
+    /// Streams of inputs and answers that are open at once. Not below the ports of a step, nor where a garbage collector is late.
+    pub streams: usize,
+    /// Streams that one call may open in all.
+    pub opens: u64,
     /// Bytes that one call of the host may take from or give to the guest as strings and lists.
     pub per_call: usize,
     /// A JSON text from the guest, in bytes.
@@ -23,7 +27,11 @@ pub struct PluginLimits {
     /// How long a guest may go on without moving a byte while it is not waiting for bytes. Computing and sleeping count,
     /// a slow source or a slow reader does not.
     pub stall: Duration,
-    /// How long `describe` and `validate` may take.
+    /// How long one call of `run` or `produce` may work in all, whatever it shows of it. Waiting for bytes does not count.
+    pub time: Duration,
+    /// How long it may take to compile a component.
+    pub compile: Duration,
+    /// How long `describe` and `validate` may take, and to judge what was described.
     pub ask: Duration,
     /// Memory for `describe` and `validate`, in bytes.
     pub ask_memory: usize,
@@ -39,10 +47,14 @@ impl Default for PluginLimits {
             memory: 256 << 20,
             table: 100_000,
             handles: 256,
+            streams: 64,
+            opens: 10_000,
             per_call: 4 << 20,
             json: 4 << 20,
             window: 256 << 10,
             stall: Duration::from_secs(30),
+            time: Duration::from_secs(3600),
+            compile: Duration::from_secs(600),
             ask: Duration::from_secs(10),
             ask_memory: 64 << 20,
             output: 1 << 40,
@@ -51,6 +63,10 @@ impl Default for PluginLimits {
     }
 }
 
+/// What an element of a table counts as, in bytes.
+pub(crate) const TABLE_ELEMENT: usize = 16;
+/// Instances, memories and tables that a component may be made of: those of Python are made of some dozens.
+pub(crate) const PARTS: (usize, usize, usize) = (512, 64, 512);
 /// Longest log line that is passed on, in bytes.
 pub(crate) const LOG_LINE: usize = 4 << 10;
 /// Longest message, hint or field of an error from a guest, in bytes.

@@ -24,6 +24,8 @@ pub(crate) struct Reading {
     done: bool,
     window: usize,
     activity: Arc<Activity>,
+    /// Counts the streams of a call that are open.
+    _open: Arc<()>,
 }
 
 impl Reading {
@@ -32,6 +34,7 @@ impl Reading {
         stream: ByteStream,
         window: usize,
         activity: Arc<Activity>,
+        open: Arc<()>,
     ) -> Self {
         Self {
             port: port.to_owned(),
@@ -41,6 +44,7 @@ impl Reading {
             done: false,
             window,
             activity,
+            _open: open,
         }
     }
 }
@@ -66,7 +70,6 @@ impl Pollable for Reading {
 #[async_trait::async_trait]
 impl InputStream for Reading {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        self.activity.sign();
         if let Some(error) = self.error.take() {
             self.done = true;
             self.activity.failed(&self.port, &error);
@@ -77,6 +80,7 @@ impl InputStream for Reading {
             return Err(StreamError::Closed);
         }
         let count = size.min(self.window).min(self.pending.len());
+        self.activity.moved(count);
         Ok(self.pending.split_to(count))
     }
 }
@@ -167,7 +171,6 @@ impl Pollable for Sink {
 #[async_trait::async_trait]
 impl OutputStream for Sink {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.activity.sign();
         let mut pipe = self.pipe.lock();
         if pipe.reader_gone {
             return Err(StreamError::Closed);
@@ -185,6 +188,7 @@ impl OutputStream for Sink {
             )));
         }
         pipe.buffered += bytes.len();
+        self.activity.moved(bytes.len());
         if !bytes.is_empty() {
             pipe.queue.push_back(bytes);
         }

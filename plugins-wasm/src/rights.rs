@@ -268,6 +268,8 @@ impl Default for Allowed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Granted {
     http: Vec<BTreeSet<HostPattern>>,
+    /// Which of them the user stands behind: that of the user, else what was asked for.
+    own: usize,
     clock: bool,
     random: bool,
 }
@@ -289,6 +291,10 @@ impl Granted {
         if let Allowed::Only(rights) = allowed {
             sets.push(rights.clone());
         }
+        let own = match allowed {
+            Allowed::Only(_) => sets.len() - 1,
+            _ => 0,
+        };
         let has = |need: &Need, set: &Rights| match need.capability {
             Capability::Clock => set.clock,
             Capability::Random => set.random,
@@ -327,6 +333,7 @@ impl Granted {
             } else {
                 http
             },
+            own,
         })
     }
 
@@ -334,6 +341,7 @@ impl Granted {
     pub(crate) fn surroundings() -> Self {
         Self {
             http: Vec::new(),
+            own: 0,
             clock: true,
             random: true,
         }
@@ -359,6 +367,12 @@ impl Granted {
         let permits =
             |set: &BTreeSet<HostPattern>| set.iter().any(|pattern| pattern.matches(host, port));
         self.http() && self.http.iter().all(permits)
+    }
+
+    /// Does the user stand behind that very host, not only behind a pattern that it fits?
+    pub(crate) fn names(&self, host: &str, port: Option<u16>) -> bool {
+        let mut own = self.http.get(self.own).into_iter().flatten();
+        own.any(|pattern| !pattern.0.starts_with('*') && pattern.matches(host, port))
     }
 
     /// Nothing at all?

@@ -15,7 +15,7 @@ use serde_json::{Map as JsonMap, Value as Json, json};
 use tokio::task::JoinSet;
 
 use crate::bindings::exports::ocm::transformer::transform as wit;
-use crate::description::{PortDescription, StepDescription, summary};
+use crate::description::{PortDescription, StepDescription, summary, weight};
 use crate::host::{Answer, Ask, THEIRS, unusable};
 use crate::input::{Input, Inputs};
 use crate::limits::STATE;
@@ -30,8 +30,18 @@ pub(crate) struct PluginStep {
     step: Arc<StepDescription>,
     info: StepTypeInfo,
     spec: Arc<Validator>,
-    output: Arc<Validator>,
+    output: Arc<Judge>,
 }
+
+/// What judges outputs.
+struct Judge {
+    validator: Validator,
+    /// Parts of the schema: each may look at each value.
+    weight: u64,
+}
+
+/// Most looks at a value, part by part, that judging one output may take.
+const LOOKS: u64 = 200_000_000;
 
 impl PluginStep {
     pub(crate) fn new(plugin: &Arc<Plugin>, step: &StepDescription) -> Result<Self, Error> {
@@ -69,14 +79,17 @@ impl PluginStep {
         };
         let compile = |schema| {
             let unusable = |error| Error::internal(format!("step type `{}`: {error}", step.name));
-            Validator::new(schema).map(Arc::new).map_err(unusable)
+            Validator::new(schema).map_err(unusable)
         };
         Ok(Self {
             plugin: plugin.clone(),
             step: Arc::new(step.clone()),
             info,
-            spec: compile(&step.spec_schema)?,
-            output: compile(&step.output_schema)?,
+            spec: Arc::new(compile(&step.spec_schema)?),
+            output: Arc::new(Judge {
+                validator: compile(&step.output_schema)?,
+                weight: weight(&step.output_schema)?,
+            }),
         })
     }
 }
@@ -181,7 +194,7 @@ struct Call {
     plugin: Arc<Plugin>,
     step: Arc<StepDescription>,
     deterministic: bool,
-    output: Arc<Validator>,
+    output: Arc<Judge>,
 }
 
 /// What a guest is told of its step, again for every call.
@@ -398,7 +411,21 @@ impl Call {
             self.plugin
                 .fault(format!("gave an output that is not JSON: {error}"))
         })?;
-        if let Some(finding) = self.output.validate_value(&output).into_iter().next() {
+        let values = values(&output);
+        if values.saturating_mul(self.output.weight) > LOOKS {
+            return Err(Error::limit(format!(
+                "plugin `{}` gave an output of {values} values for a schema of {} parts, which takes too long to judge",
+                self.plugin.name, self.output.weight
+            ))
+            .with_hint(THEIRS));
+        }
+        if let Some(finding) = self
+            .output
+            .validator
+            .validate_value(&output)
+            .into_iter()
+            .next()
+        {
             let field = if finding.path.is_empty() {
                 "the whole"
             } else {
@@ -538,6 +565,15 @@ impl Call {
             Some(memo) => memo.lazy(port, blob).await.into(),
             None => blob.into(),
         })
+    }
+}
+
+/// How many values there are in it, itself included.
+fn values(json: &Json) -> u64 {
+    match json {
+        Json::Array(list) => 1 + list.iter().map(values).sum::<u64>(),
+        Json::Object(map) => 1 + map.values().map(values).sum::<u64>(),
+        _ => 1,
     }
 }
 

@@ -23,10 +23,10 @@ use wasmtime_wasi::{
 use crate::activity::{Activity, FETCH};
 use crate::bindings::ocm::transformer::types::{self, ContentInfo, StepError};
 use crate::bindings::ocm::transformer::{fetch as wit_fetch, host as wit_host};
-use crate::fetch::{Exchange, Http};
+use crate::fetch::{Bodies, Exchange, Http};
 use crate::host::Host;
 use crate::input::Input;
-use crate::limits::{LOG_LINE, PluginLimits, Share, TAIL, cut};
+use crate::limits::{LOG_LINE, PARTS, PluginLimits, Share, TABLE_ELEMENT, TAIL, cut};
 use crate::pipe::Reading;
 use crate::rights::Granted;
 use crate::stored::Stored;
@@ -59,8 +59,16 @@ pub(crate) struct Ctx {
     pub(crate) share: Share,
     /// The limit that was exceeded, in words: what the trap then says is of no use.
     pub(crate) exceeded: Option<String>,
+    /// What it may not do, however much it is given.
+    pub(crate) forbidden: Option<String>,
     pub(crate) tail: Arc<Mutex<Tail>>,
     logged: u64,
+    /// Held by every stream that is open.
+    open: Arc<()>,
+    /// Streams that were opened.
+    opened: u64,
+    /// What bodies of requests take.
+    bodies: Bodies,
     /// Slots for reading inputs in `run`; in `produce` the reader of the output has them.
     slots: Option<TransferSlots>,
 }
@@ -77,8 +85,12 @@ pub(crate) fn store(host: &Host, setting: Setting) -> wasmtime::Result<Store<Ctx
         activity: Arc::default(),
         share: Share::new(host.usage()),
         exceeded: None,
+        forbidden: None,
         tail,
         logged: 0,
+        open: Arc::default(),
+        opened: 0,
+        bodies: Bodies::default(),
         slots: None,
         setting,
     };
@@ -253,18 +265,12 @@ impl ResourceLimiter for Ctx {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current);
-        let limit = self.setting.limits.memory;
-        if self.share.memory.saturating_add(more) > limit {
-            return Err(self.exceed(format!("memory limit of {} MiB", limit >> 20)));
-        }
-        self.share.grow(more);
-        Ok(true)
+        self.take(desired.saturating_sub(current))
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
@@ -272,7 +278,20 @@ impl ResourceLimiter for Ctx {
         if desired > limit {
             return Err(self.exceed(format!("limit of {limit} table elements")));
         }
-        Ok(true)
+        let more = desired.saturating_sub(current);
+        self.take(more.saturating_mul(TABLE_ELEMENT))
+    }
+
+    fn instances(&self) -> usize {
+        PARTS.0
+    }
+
+    fn memories(&self) -> usize {
+        PARTS.1
+    }
+
+    fn tables(&self) -> usize {
+        PARTS.2
     }
 }
 
@@ -280,6 +299,37 @@ impl Ctx {
     fn exceed(&mut self, what: String) -> wasmtime::Error {
         let error = wasmtime::Error::msg(what.clone());
         self.exceeded = Some(what);
+        error
+    }
+
+    /// Takes memory for the instance.
+    fn take(&mut self, bytes: usize) -> wasmtime::Result<bool> {
+        let limit = self.setting.limits.memory;
+        if self.share.memory.saturating_add(bytes) > limit {
+            return Err(self.exceed(format!("memory limit of {} MiB", limit >> 20)));
+        }
+        self.share.grow(bytes);
+        Ok(true)
+    }
+
+    /// Lets one more stream be opened.
+    fn may_open(&mut self) -> wasmtime::Result<()> {
+        let PluginLimits { streams, opens, .. } = self.setting.limits;
+        self.opened += 1;
+        if self.opened > opens {
+            return Err(self.contract(format!("it opened more than {opens} streams in one call")));
+        }
+        // One is the store's own.
+        if Arc::strong_count(&self.open) > streams {
+            return Err(self.contract(format!("it held more than {streams} open streams at once")));
+        }
+        Ok(())
+    }
+
+    /// A limit that no option raises.
+    fn contract(&mut self, what: String) -> wasmtime::Error {
+        let error = wasmtime::Error::msg(what.clone());
+        self.forbidden = Some(what);
         error
     }
 
@@ -339,7 +389,7 @@ impl wit_host::Host for Ctx {
         done: u64,
         total: Option<u64>,
     ) -> wasmtime::Result<()> {
-        self.activity.sign();
+        self.activity.told(done);
         let (plugin, step, message) = (
             &*self.setting.plugin,
             &*self.setting.step,
@@ -360,6 +410,7 @@ impl wit_host::HostInput for Ctx {
         this: Resource<Input>,
         offset: u64,
     ) -> wasmtime::Result<Result<Resource<DynInputStream>, StepError>> {
+        self.may_open()?;
         let input = self.table.get(&this)?.clone();
         let waiting = self.activity.wait();
         let opened = self.open_input(&input, offset).await;
@@ -377,8 +428,8 @@ impl wit_host::HostInput for Ctx {
             }
         };
         let window = self.setting.limits.window;
-        let reading: DynInputStream =
-            Box::new(Reading::new(&port, stream, window, self.activity.clone()));
+        let (activity, open) = (self.activity.clone(), self.open.clone());
+        let reading: DynInputStream = Box::new(Reading::new(&port, stream, window, activity, open));
         Ok(Ok(self.table.push(reading)?))
     }
 
@@ -424,7 +475,11 @@ impl wit_fetch::Host for Ctx {}
 
 impl wit_fetch::HostExchange for Ctx {
     async fn new(&mut self, request: wit_fetch::Request) -> wasmtime::Result<Resource<Exchange>> {
-        Ok(self.table.push(Exchange::new(request))?)
+        let Setting {
+            plugin, granted, ..
+        } = &self.setting;
+        let exchange = Exchange::new(request, plugin, granted, &self.bodies);
+        Ok(self.table.push(exchange)?)
     }
 
     async fn body(
@@ -444,6 +499,7 @@ impl wit_fetch::HostExchange for Ctx {
         &mut self,
         this: Resource<Exchange>,
     ) -> wasmtime::Result<Result<wit_fetch::Response, StepError>> {
+        self.may_open()?;
         let request = self.table.get_mut(&this)?.take();
         let Setting {
             plugin,
@@ -470,6 +526,7 @@ impl wit_fetch::HostExchange for Ctx {
             response.body,
             window,
             self.activity.clone(),
+            self.open.clone(),
         ));
         Ok(Ok(wit_fetch::Response {
             status: response.status,
@@ -506,6 +563,38 @@ fn step_error(kind: types::ErrorKind, error: &Error, port: Option<String>) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn tables_count_as_memory() {
+        let host = Host::new(crate::host::HostConfig::default());
+        let setting = || Setting {
+            plugin: "p".into(),
+            step: "s".into(),
+            limits: PluginLimits {
+                memory: 1 << 20,
+                ..PluginLimits::default()
+            },
+            granted: Granted::default(),
+            http: None,
+            seed: Digest::sha256(b""),
+            run: None,
+            warn: None,
+        };
+        let mut one = store(&host, setting()).unwrap();
+        let error = one.data_mut().table_growing(0, 100_001, None).unwrap_err();
+        assert_eq!(error.to_string(), "limit of 100000 table elements");
+        // Each within its limit, together more than there is.
+        let mut many = store(&host, setting()).unwrap();
+        let ctx = many.data_mut();
+        assert!(ctx.table_growing(0, 40_000, None).unwrap());
+        assert_eq!(ctx.share.memory, 640_000);
+        let error = ctx.table_growing(0, 40_000, None).unwrap_err();
+        assert_eq!(error.to_string(), "memory limit of 1 MiB");
+        assert!(ctx.memory_growing(0, 500_000, None).is_err());
+        assert_eq!((ctx.instances(), ctx.memories(), ctx.tables()), PARTS);
+        drop((one, many));
+        assert_eq!(host.usage().memory(), 0);
+    }
 
     #[test]
     fn seeded_randomness_follows_from_the_seed() {

@@ -137,13 +137,13 @@ impl Pollable for StoredSink {
 #[async_trait::async_trait]
 impl OutputStream for StoredSink {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.activity.sign();
         let mut state = self.stored.lock();
         let Some(mut spool) = state.spool.take().filter(|_| bytes.len() <= self.window) else {
             return Err(StreamError::trap(
                 "it wrote more bytes than `check-write` allowed",
             ));
         };
+        self.activity.moved(bytes.len());
         state.length += bytes.len() as u64;
         if state.length > self.limit {
             return Err(StreamError::Trap(wasmtime::format_err!(

@@ -38,6 +38,9 @@ pub(crate) struct PluginArgs {
     /// How long a plugin may go on without moving a byte while it is not waiting for one, as in 30s.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::units::parse_duration)]
     pub(crate) plugin_stall: Duration,
+    /// How long one call of a plugin may work in all, as in 1h; the time that it waits for bytes does not count.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::units::parse_duration)]
+    pub(crate) plugin_timeout: Duration,
     /// Take plugins from files, archives and the cache only.
     #[arg(long)]
     pub(crate) offline: bool,
@@ -188,6 +191,9 @@ pub(crate) struct PluginTest {
     /// How long the plugin may go on without moving a byte while it is not waiting for one, as in 30s.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::units::parse_duration)]
     pub(crate) plugin_stall: Duration,
+    /// How long one call of a plugin may work in all, as in 1h; the time that it waits for bytes does not count.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::units::parse_duration)]
+    pub(crate) plugin_timeout: Duration,
     /// Format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: PluginFormat,

@@ -22,6 +22,7 @@ pub(crate) async fn plugin_test(args: PluginTest, ui: &Ui) -> Result<(), CliErro
     let mut limits = PluginLimits::default();
     limits.memory = usize::try_from(args.plugin_memory).unwrap_or(usize::MAX);
     limits.stall = args.plugin_stall;
+    limits.time = args.plugin_timeout;
     let fixtures = match &args.fixtures {
         Some(folder) => read_fixtures(&full(folder))?,
         None if full(FIXTURES.as_ref()).is_dir() => read_fixtures(&full(FIXTURES.as_ref()))?,

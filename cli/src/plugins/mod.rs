@@ -43,6 +43,7 @@ pub(crate) fn host(
     if let Some(args) = args {
         limits.memory = usize::try_from(args.plugin_memory).unwrap_or(usize::MAX);
         limits.stall = args.plugin_stall;
+        limits.time = args.plugin_timeout;
     }
     Host::new(HostConfig {
         cache: cache(ui),

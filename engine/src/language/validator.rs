@@ -15,6 +15,8 @@ use super::document::{Branch, Document};
 
 /// Longest message of a finding, in characters: messages quote values.
 const MESSAGE_LIMIT: usize = 300;
+/// Largest compiled pattern, in bytes: one that is short to write may be long to compile.
+const PATTERN: usize = 512 << 10;
 /// Most findings per document.
 const FINDINGS: usize = 50;
 
@@ -121,7 +123,8 @@ impl Validator {
 }
 
 fn compile(schema: &Json) -> Result<jsonschema::Validator, SchemaError> {
-    let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
+    let patterns = PatternOptions::regex().size_limit(PATTERN);
+    let options = jsonschema::options().with_pattern_options(patterns);
     options.build(schema).map_err(|error| SchemaError {
         message: shortened(&error.to_string()),
     })

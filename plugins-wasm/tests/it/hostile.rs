@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ocm_plugins_wasm::Host;
 use serde_json::json;
 
-use crate::guests::{Ran, host_with, plugin, prebuilt, quick, run, types};
+use crate::guests::{Ran, host_with, plan, plugin, prebuilt, quick, run, types};
 
 /// A host with little patience and little memory.
 fn strict() -> Arc<Host> {
@@ -15,6 +15,7 @@ fn strict() -> Arc<Host> {
         quick(&mut config.limits, 800);
         config.limits.memory = 8 << 20;
         config.limits.ask_memory = 4 << 20;
+        config.limits.opens = 1000;
     })
 }
 
@@ -83,6 +84,31 @@ async fn misdeeds_are_the_steps_own_errors() {
         (
             "Handles",
             "bad1: limit: plugin `hostile-plugin` exceeded the limit of 256 handles",
+        ),
+        (
+            "Streams",
+            "bad1: limit: plugin `hostile-plugin` broke the contract: it held more than 64 open streams at once",
+        ),
+        (
+            "Opens",
+            "bad1: limit: plugin `hostile-plugin` broke the contract: it opened more than 1000 streams in one call",
+        ),
+        (
+            "MemoryAtOnce",
+            "bad1: limit: plugin `hostile-plugin` exceeded the memory limit of 8 MiB",
+        ),
+        // Calls that move nothing.
+        (
+            "ReadsNothing",
+            "bad1: limit: plugin `hostile-plugin` stalled",
+        ),
+        (
+            "ReadsClosed",
+            "bad1: limit: plugin `hostile-plugin` stalled",
+        ),
+        (
+            "TellsTheSame",
+            "bad1: limit: plugin `hostile-plugin` stalled",
         ),
         ("Huge", "bad1: limit: plugin `hostile-plugin` exceeded the "),
         (
@@ -168,6 +194,10 @@ async fn misdeeds_are_the_steps_own_errors() {
         (
             "WrongDigest",
             "take1: mismatch: after 20 bytes: content has digest ",
+        ),
+        (
+            "WritesNothing",
+            "take1: limit: after 0 bytes: plugin `hostile-plugin` stalled",
         ),
         (
             "NeverEnds",
@@ -268,6 +298,98 @@ async fn an_endless_output_stops_with_its_reader() {
         ran.failures()[0].contains("it wrote more than 10000000 bytes to one output"),
         "{:?}",
         ran.failures()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_guest_moves_does_not_buy_it_all_time() {
+    let host = host_with(|config| {
+        quick(&mut config.limits, 60_000);
+        config.limits.time = Duration::from_millis(800);
+    });
+    for (kind, expected) in [
+        (
+            "Loop",
+            "bad1: limit: plugin `hostile-plugin` took more than 0.8 s for one call, without the time that it waited for bytes",
+        ),
+        (
+            "TellsTheSame",
+            "bad1: limit: plugin `hostile-plugin` took more than 0.8 s",
+        ),
+        (
+            "WritesNothing",
+            "take1: limit: after 0 bytes: plugin `hostile-plugin` took more than 0.8 s",
+        ),
+    ] {
+        let ran = misdeed(&host, kind, "").await;
+        assert!(
+            ran.failures()[0].starts_with(expected),
+            "{:?}",
+            ran.failures()
+        );
+        let hint = ran.result.failures[0].1.error.hint();
+        assert_eq!(
+            hint,
+            Some("if its work takes that long, raise --plugin-timeout")
+        );
+        drop(ran);
+        nothing_is_left(&host, kind).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_input_that_is_held_holds_up_nobody() {
+    let host = strict();
+    let hostile = plugin(&host, prebuilt("hostile.wasm"))
+        .await
+        .expect("its description is well");
+    // More than any window between readers that share one, and to be read once only.
+    let ran = run(
+        &types(&[&hostile]),
+        r#"
+- {id: give1, type: Give/v1, spec: {times: 1000000, once: true}}
+- {id: bad1, type: HoldsInput/v1, spec: {data: "${give1.output.data}"}}
+- {id: take1, type: Take/v1, spec: {data: "${bad1.output.data}"}}
+- {id: take2, type: Take/v1, spec: {data: "${give1.output.data}"}}
+"#,
+    )
+    .await;
+    assert_eq!(ran.failures(), [] as [&str; 0]);
+    assert_eq!(ran.output("take1")["bytes"], json!(20));
+    assert_eq!(ran.output("take2")["bytes"], json!(13 * (1 << 16) * 16));
+    drop(ran);
+    nothing_is_left(&host, "HoldsInput").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_plugin_forges_is_no_content() {
+    let host = strict();
+    let hostile = plugin(&host, prebuilt("hostile.wasm"))
+        .await
+        .expect("its description is well");
+    let types = types(&[&hostile]);
+    let steps = |data: &str| {
+        format!(
+            r#"
+- {{id: give1, type: Give/v1, spec: {{}}}}
+- {{id: bad1, type: ForgesContent/v1, spec: {{data: "${{give1.output.data}}"}}}}
+- {{id: take1, type: Take/v1, spec: {{data: "{data}"}}}}
+"#
+        )
+    };
+    let planned = plan(&types, &steps("${bad1.output.forged}"));
+    let told = planned.map(drop).expect_err("it is no port");
+    assert!(
+        told.contains("`bad1.output.forged` is a value that a plugin may have made"),
+        "{told}"
+    );
+    let ran = run(&types, &steps("${[bad1.output].map(it, it.forged)[0]}")).await;
+    let failures = ran.failures();
+    assert!(
+        failures[0].starts_with(
+            "take1: denied: a value that a plugin may have made names the content `secret.txt`"
+        ),
+        "{failures:?}"
     );
 }
 

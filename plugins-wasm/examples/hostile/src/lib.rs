@@ -32,11 +32,12 @@ static SCHEMA: &str = concat!(
 const RUN: &[&str] = &[
     "Loop", "Memory", "Panic", "Recurse", "Handles", "Log", "Huge", "NotJson", "NotFitting", "NotAnObject", "Exit", "Sleep",
     "Look", "Calls", "OtherPort", "Twice", "SameAsNothing", "NoDigest", "BigState", "OpenSink", "Missing", "Terminal",
-    "BlockOnNothing", "OtherType",
+    "BlockOnNothing", "OtherType", "Streams", "Opens", "ReadsNothing", "ReadsClosed", "TellsTheSame", "MemoryAtOnce",
+    "ForgesContent",
 ];
 const PRODUCE: &[&str] = &[
     "Bomb", "Overrun", "BigBlocking", "Half", "HalfErr", "Zeroes", "TooLong", "TooShort", "WrongDigest", "NeverEnds", "Swallows",
-    "ForgetsSink",
+    "ForgetsSink", "WritesNothing", "HoldsInput",
 ];
 
 fn fail(message: impl Into<String>) -> StepError {
@@ -78,7 +79,7 @@ fn step_type(name: &str, version: &str, required: bool) -> StepType {
         version: version.into(),
         documentation: "A misdeed.".into(),
         spec_schema: black_box(SCHEMA).into(),
-        output_schema: r#"{"type":"object","properties":{"number":{"type":"integer"}}}"#.into(),
+        output_schema: r#"{"type":"object","properties":{"number":{"type":"integer"},"forged":{}}}"#.into(),
         inputs: vec![port(false)],
         outputs: vec![port(required)],
         deterministic: true,
@@ -157,9 +158,39 @@ impl Guest for Hostile {
             "Handles" => {
                 let mut kept = Vec::new();
                 loop {
+                    kept.push(Stored::new("text/plain"));
+                }
+            }
+            "Streams" => {
+                let mut kept = Vec::new();
+                loop {
                     kept.push(step.inputs[0].content.open(0));
                 }
             }
+            "Opens" => loop {
+                drop(black_box(step.inputs[0].content.open(0)));
+            },
+            "ReadsNothing" => {
+                let source = step.inputs[0].content.open(0)?;
+                loop {
+                    black_box(source.read(0)).ok();
+                }
+            }
+            "ReadsClosed" => {
+                let source = step.inputs[0].content.open(0)?;
+                loop {
+                    black_box(source.blocking_read(1 << 16)).ok();
+                }
+            }
+            "TellsTheSame" => loop {
+                host::progress("nearly done", 99, Some(100));
+            },
+            "MemoryAtOnce" => {
+                // Nearly all that there can be.
+                black_box(core::arch::wasm32::memory_grow::<0>(60_000));
+                Err(fail("it was refused, and nobody knows why"))
+            }
+            "ForgesContent" => outcome(r#"{"forged": {"uri": "secret.txt"}}"#, lazy(None, None)),
             "Log" => {
                 for _ in 0..20_000 {
                     host::log(Level::Info, &"x".repeat(1 << 14));
@@ -178,10 +209,9 @@ impl Guest for Hostile {
             }
             "Look" => Err(fail(look())),
             "Calls" => {
-                for _ in 0..1_000_000 {
+                loop {
                     black_box(step.inputs[0].content.info());
                 }
-                outcome(r#"{"number": 1000000}"#, Content::SameAs("data".into()))
             }
             "OtherPort" => Ok(Outcome {
                 output: "{}".into(),
@@ -269,6 +299,17 @@ impl Guest for Hostile {
                         write(&sink, &chunk).ok();
                     }
                 }
+                Ok(())
+            }
+            "WritesNothing" => loop {
+                sink.write(&[]).ok();
+            },
+            "HoldsInput" => {
+                // Asked for, and never read.
+                let source = step.inputs[0].content.open(0)?;
+                write(&sink, &[65; 20]).ok();
+                drop(sink);
+                std::mem::forget(source);
                 Ok(())
             }
             "ForgetsSink" => {
