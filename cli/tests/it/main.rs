@@ -31,6 +31,7 @@ mod output;
 mod place;
 #[cfg(feature = "wasm")]
 mod plugin_authors;
+mod plugin_misdeeds;
 mod plugin_supply;
 mod plugins;
 mod scenario;
