@@ -18,8 +18,8 @@ use wasmtime::component::Component;
 use crate::description::Description;
 use crate::folder::Folder;
 
-/// Version of the notes; others are as if they were not there.
-const FORMAT: u32 = 1;
+/// Version of the notes and of what descriptions in them were judged by; others are as if they were not there.
+const FORMAT: u32 = 2;
 /// Largest notes that are read, in bytes.
 const NOTES_LIMIT: u64 = 32 << 20;
 
