@@ -426,7 +426,15 @@ pub fn check_schema(what: &str, text: &str) -> Result<Json, Error> {
             "{what} has more than {SCHEMA_PARTS} parts when its references are followed"
         )));
     }
-    Validator::new(&schema).map_err(|error| Error::invalid(format!("{what}: {error}")))?;
+    Validator::new(&schema).map_err(|error| {
+        let told = Error::invalid(format!("{what}: {error}"));
+        match error.message.contains("regex") {
+            true => told.with_hint(
+                "patterns have no look-around and no references back, and take 512 KiB at most when they are compiled",
+            ),
+            false => told,
+        }
+    })?;
     Ok(schema)
 }
 
@@ -611,6 +619,11 @@ mod tests {
         check(r#"{"pattern":"("}"#, "not usable");
         // Small to write, large to compile.
         check(r#"{"pattern":"\\p{L}{60}{60}{60}"}"#, "not usable");
+        let error = check_schema("it", r#"{"pattern":"\\p{L}{60}"}"#).unwrap_err();
+        assert!(
+            error.hint().is_some_and(|hint| hint.contains("512 KiB")),
+            "{error}"
+        );
         check(r#"{"pattern":"^[a-z0-9.-]{1,64}(/\\w{1,20})*$"}"#, "fine");
         let deep = format!(
             "{}{}",
