@@ -12,6 +12,8 @@ pub enum Language {
     Rust,
     /// Built by `componentize-py`.
     Python,
+    /// Built by `componentize-js`.
+    JavaScript,
 }
 
 /// Files by their paths in the project.
@@ -81,11 +83,37 @@ const PYTHON: Files = &[
     (".gitignore", "/*.wasm\n/.venv\n__pycache__\n"),
 ];
 
+const JAVASCRIPT: Files = &[
+    ("plugin.js", include_str!("../template/js/plugin.js")),
+    (
+        "plugin.test.js",
+        include_str!("../template/js/plugin.test.js"),
+    ),
+    (
+        "ocm-plugin.js",
+        include_str!("../template/js/ocm-plugin.js"),
+    ),
+    ("component.js", include_str!("../template/js/component.js")),
+    (
+        "component-http.js",
+        include_str!("../template/js/component-http.js"),
+    ),
+    ("build.js", include_str!("../template/js/build.js")),
+    ("package.json", include_str!("../template/js/package.json")),
+    (
+        "package-lock.json",
+        include_str!("../template/js/package-lock.json"),
+    ),
+    ("README.md", include_str!("../template/js/README.md")),
+    (".gitignore", "/*.wasm\n/node_modules\n"),
+];
+
 /// The files of a project for the plugin `name` (`acme-scrub`), whose step type is called after it (`AcmeScrub`).
 pub fn project(language: Language, name: &str) -> Vec<(&'static str, String)> {
     let own = match language {
         Language::Rust => RUST,
         Language::Python => PYTHON,
+        Language::JavaScript => JAVASCRIPT,
     };
     let step_type = step_type(name);
     let fill = |text: &str| {
@@ -133,7 +161,7 @@ mod tests {
 
     #[test]
     fn nothing_of_the_templates_is_left_in_a_project() {
-        for language in [Language::Rust, Language::Python] {
+        for language in [Language::Rust, Language::Python, Language::JavaScript] {
             for (path, text) in project(language, "acme-scrub") {
                 assert!(
                     ![NAME, TYPE, FILE].iter().any(|mark| text.contains(mark)),

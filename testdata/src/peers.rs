@@ -30,6 +30,36 @@ pub fn installed(program: &str) -> bool {
     found
 }
 
+/// The folder `node_modules` in which `componentize-js` is installed: that named by `OCM_NODE_MODULES`, or npm's global one.
+pub fn componentize_js() -> Option<PathBuf> {
+    if !node() {
+        return None;
+    }
+    let named = std::env::var_os("OCM_NODE_MODULES").map(PathBuf::from);
+    let folder = named.or_else(|| {
+        let global = Command::new("npm").args(["root", "-g"]).output().ok()?;
+        Some(String::from_utf8(global.stdout).ok()?.trim().into())
+    });
+    let found = folder.filter(|folder| folder.join("@bytecodealliance/componentize-js").exists());
+    if found.is_none() {
+        skip(
+            "componentize-js is not installed (npm install -g @bytecodealliance/componentize-js@0.23.0, or name its \
+             node_modules with OCM_NODE_MODULES)",
+        );
+    }
+    found
+}
+
+/// Is Node.js there?
+pub fn node() -> bool {
+    let version = Command::new("node").arg("--version").output();
+    let found = version.is_ok_and(|version| version.status.success());
+    if !found {
+        skip("node is not installed");
+    }
+    found
+}
+
 /// The path of a shared vector: below `OCM_VECTORS`, or beside the workspace.
 pub fn vector(path: &str) -> Option<PathBuf> {
     let root = std::env::var("OCM_VECTORS").unwrap_or_else(|_| {

@@ -141,7 +141,7 @@ pub(crate) enum DescribeFormat {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ocm plugin new acme-scrub\n  ocm plugin new acme-words --lang python"
+    after_help = "Examples:\n  ocm plugin new acme-scrub\n  ocm plugin new acme-words --lang python\n  ocm plugin new acme-words --lang js"
 )]
 pub(crate) struct PluginNew {
     /// Name of the plugin: lower-case letters, digits and `-`.
@@ -160,6 +160,8 @@ pub(crate) enum PluginLanguage {
     Rust,
     /// Built by `componentize-py`.
     Python,
+    /// Built by `componentize-js`.
+    Js,
 }
 
 #[derive(Debug, Args)]

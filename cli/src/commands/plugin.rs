@@ -323,6 +323,7 @@ fn new(args: &PluginNew, ui: &Ui) -> Result<(), CliError> {
     let language = match args.lang {
         PluginLanguage::Rust => Language::Rust,
         PluginLanguage::Python => Language::Python,
+        PluginLanguage::Js => Language::JavaScript,
     };
     let files = template::project(language, &args.name);
     let made = std::fs::create_dir(&full);

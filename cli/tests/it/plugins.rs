@@ -771,6 +771,17 @@ async fn a_new_project_is_complete() {
                 ("README.md", "acme_scrub.wasm"),
             ],
         ),
+        (
+            "js",
+            &[
+                ("plugin.js", "class AcmeScrub extends Transformer"),
+                ("plugin.test.js", "import { AcmeScrub }"),
+                ("ocm-plugin.js", "export class Transformer"),
+                ("build.js", "'acme_scrub.wasm'"),
+                ("package.json", "\"name\": \"acme-scrub\""),
+                ("README.md", "acme_scrub.wasm"),
+            ],
+        ),
     ] {
         let arguments = [
             "plugin",
@@ -813,34 +824,40 @@ fn built(program: &str, arguments: &[&str], folder: &Path) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&told));
 }
 
-/// The commands of the README of a new project in Python. What was built of the same files before is taken again.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_project_in_python_is_tested_built_and_described() {
-    if std::process::Command::new("componentize-py")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        ocm_testdata::peers::skip("componentize-py is not installed (pip install componentize-py)");
-        return;
-    }
+/// Two tests that compile large components at once would only compete, and have a minute or two.
+static COMPILING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// A new project in a language other than Rust, tested and built as its README says. What was built of the same files before is
+/// taken again. Then it is described, and a transfer sends a text through it.
+async fn a_new_project_is_built_and_run(
+    language: &str,
+    tests: (&str, &[&str]),
+    build: (&str, &[&str]),
+    tools: Option<PathBuf>,
+) {
     let place = Place::new();
-    let new = ["plugin", "new", "acme-words", "--lang", "python"];
+    let new = ["plugin", "new", "acme-words", "--lang", language];
     place.run(&new).await.ok();
     let project = place.path("acme-words");
     let sources: Vec<u8> = tree(&project).into_values().flatten().collect();
     let state = Digest::sha256(&sources).short().replace(':', "-");
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("acme-words-{state}.wasm"));
-    built("python3", &["-m", "unittest"], &project);
+    let kept =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("acme-words-{language}-{state}.wasm"));
+    built(tests.0, tests.1, &project);
     if !kept.exists() {
-        built("sh", &["build.sh"], &project);
+        if let Some(modules) = tools {
+            std::os::unix::fs::symlink(modules, project.join("node_modules")).unwrap();
+        }
+        built(build.0, build.1, &project);
         std::fs::copy(project.join("acme_words.wasm"), &kept).unwrap();
     }
     let component = kept.to_str().unwrap();
+    let compiling = COMPILING.lock().await;
     let described = run(&place, &["plugin", "describe", component])
         .await
         .ok()
         .stdout;
+    drop(compiling);
     for expected in [
         "acme-words 0.1.0\n",
         "asks for no rights",
@@ -849,4 +866,62 @@ async fn a_new_project_in_python_is_tested_built_and_described() {
     ] {
         assert!(described.contains(expected), "{expected}: {described}");
     }
+    publish(&place, "./source", "Hello, old w\u{f6}rld\n".as_bytes()).await;
+    let digest = Digest::sha256(&std::fs::read(component).unwrap());
+    let step =
+        |word: &str| format!("type: AcmeWords/v1alpha1\nspec: {{word: '{word}', by: new}}\n");
+    place.put("words.yaml", step("old"));
+    place.put("none.yaml", step(""));
+    let plugin = format!("acme-words={component}@{digest}");
+    let carry = [
+        "transfer",
+        "cv",
+        "./source//acme.org/basics:0.1.0",
+        "./copy",
+        "--plugin",
+        &plugin,
+        "--transform",
+    ];
+    let ran = run(&place, &[&carry[..], &["none.yaml"]].concat()).await;
+    let told = ran.code(3).stderr;
+    assert!(told.contains("spec.word: this is no word"), "{told}");
+    run(&place, &[&carry[..], &["words.yaml"]].concat())
+        .await
+        .ok();
+    let read = [
+        "download",
+        "resource",
+        "./copy//acme.org/basics:0.1.0",
+        "plugin",
+        "-O",
+        "-",
+    ];
+    let text = run(&place, &read).await.ok().stdout;
+    assert_eq!(text, "Hello, new w\u{f6}rld\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_project_in_python_is_tested_built_and_run() {
+    let version = std::process::Command::new("componentize-py")
+        .arg("--version")
+        .output();
+    if version.is_err() {
+        ocm_testdata::peers::skip("componentize-py is not installed (pip install componentize-py)");
+        return;
+    }
+    let (tests, build) = (
+        ("python3", &["-m", "unittest"][..]),
+        ("sh", &["build.sh"][..]),
+    );
+    a_new_project_is_built_and_run("python", tests, build, None).await;
+}
+
+/// `npm test` and `npm run build` are these two.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_project_in_javascript_is_tested_built_and_run() {
+    let Some(modules) = ocm_testdata::peers::componentize_js() else {
+        return;
+    };
+    let (tests, build) = (("node", &["--test"][..]), ("node", &["build.js"][..]));
+    a_new_project_is_built_and_run("js", tests, build, Some(modules)).await;
 }

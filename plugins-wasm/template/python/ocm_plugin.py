@@ -35,6 +35,10 @@ try:  # Only there inside of the component.
     from wit_world.imports import types as _types
 except ImportError:
     wit_world = None
+try:  # Only there for plugins that need `http`.
+    from wit_world.imports import fetch as _fetch
+except ImportError:
+    _fetch = None
 
 WINDOW = 256 << 10
 """What is asked for at once, in bytes: what the host gives at most."""
@@ -231,6 +235,35 @@ def progress(message, done, total=None):
         _host.progress(message, done, total)
 
 
+class Response:
+    """An answer: its `status` (any), its `headers` (pairs) and its `body`, a `Source`."""
+
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+
+def request(url, method=None, headers=None, body=None):
+    """Makes an HTTPS request through the host, which checks the URL, adds credentials and repeats.
+
+    For plugins with `Need("http", …)`. `headers` is a dict, `body` bytes, at most 4 MiB; a request with one is a POST if
+    `method` says nothing else.
+    """
+    if not _fetch:
+        raise Error("internal", "requests are made by ocm, for plugins that need `http`")
+    method = method or ("GET" if body is None else "POST")
+    length = None if body is None else len(body)
+    try:
+        exchange = _fetch.Exchange(_fetch.Request(method, url, list((headers or {}).items()), length))
+        if body is not None:
+            raw = _RawSink(exchange.body())
+            raw.write(body)
+            raw.release()
+        answer = exchange.response()
+    except Err as error:
+        raise _from_host(error.value)
+    return Response(answer.status, answer.headers, Source(_RawSource(answer.body, "fetch")))
+
+
 class Plugin:
     """A plugin, before it is made into what the host calls."""
 
@@ -372,8 +405,7 @@ class _Handle:
         try:
             return _RawSource(self.content.open(0), name)
         except Err as error:
-            told = error.value
-            raise Error("content-io", told.message, port=name, hint=told.hint)
+            raise _from_host(error.value, port=name)
 
 
 class _Kept:
@@ -386,6 +418,11 @@ class _Kept:
 
 def _new_stored(media_type):
     return _Kept(media_type) if wit_world else _KeptInMemory()
+
+
+def _from_host(told, port=None):
+    kind = told.kind.name.lower().replace("_", "-")
+    return Error(kind, told.message, field=told.field, port=port or told.port, offset=told.offset, hint=told.hint)
 
 
 def _io_error(what, error, port):
