@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 
 use crate::blob::ByteStream;
 use crate::error::{Error, Result};
-use crate::limits::Limits;
+use crate::limits::{Expansion, Limits};
 
 /// What gzip data starts with (RFC 1952, 2.3.1).
 pub const MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -27,13 +27,15 @@ const STEP: usize = 128 << 10;
 
 /// Uncompresses a stream of one or more gzip members.
 ///
-/// The stream ends in [`crate::ErrorKind::Invalid`] for data that is not gzip, is damaged or cut off. It may be longer
-/// than the input by a factor of a thousand: readers bound what they take.
+/// The stream ends in [`crate::ErrorKind::Invalid`] for data that is not gzip, is damaged or cut off, and in
+/// [`crate::ErrorKind::Limit`] for a bomb ([`Expansion`]).
 pub fn gunzip(input: ByteStream, limits: &Arc<Limits>) -> ByteStream {
     let state = Gunzip {
         input,
         limits: limits.clone(),
         decoder: MultiGzDecoder::new(Vec::new()),
+        expansion: Expansion::new(limits),
+        read: 0,
         chunk: Bytes::new(),
         done: false,
     };
@@ -46,6 +48,9 @@ struct Gunzip {
     input: ByteStream,
     limits: Arc<Limits>,
     decoder: MultiGzDecoder<Vec<u8>>,
+    expansion: Expansion,
+    /// Bytes that went into the decoder.
+    read: u64,
     chunk: Bytes,
     done: bool,
 }
@@ -67,6 +72,7 @@ impl Gunzip {
             drop(permit);
             let out = std::mem::take(self.decoder.get_mut());
             if !out.is_empty() {
+                self.expansion.take(out.len() as u64, self.read)?;
                 return Ok(Some(out.into()));
             }
         }
@@ -82,6 +88,7 @@ impl Gunzip {
             if used == 0 {
                 return Err(Error::invalid("gzip data has something else behind it"));
             }
+            self.read += used as u64;
             self.chunk = self.chunk.slice(used..);
         }
         Ok(())
@@ -227,6 +234,31 @@ mod tests {
             all(gunzip(pieces(&nothing, 3), &limits)).await.unwrap(),
             b""
         );
+    }
+
+    #[tokio::test]
+    async fn a_bomb_ends_in_an_error() {
+        let limits = Limits::new(LimitsConfig {
+            unpacked: 1 << 20,
+            ..LimitsConfig::default()
+        });
+        let zeros = vec![0; 3 << 20];
+        let bomb = all(gzip(pieces(&zeros, 70_000), 6, &limits)).await.unwrap();
+        for size in [10, 1_000, bomb.len()] {
+            let mut stream = gunzip(pieces(&bomb, size), &limits);
+            let mut seen = 0;
+            let error = loop {
+                match stream.next().await.expect("an error before the end") {
+                    Ok(chunk) => seen += chunk.len(),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::Limit);
+            assert!(seen <= 1 << 20, "{seen} bytes came out before");
+        }
+        let fine = all(gzip(pieces(&zeros[..1 << 20], 70_000), 6, &limits)).await;
+        let fine = gunzip(pieces(&fine.unwrap(), 1_000), &limits);
+        assert_eq!(all(fine).await.unwrap().len(), 1 << 20);
     }
 
     #[tokio::test]

@@ -55,6 +55,8 @@ pub struct LimitsConfig {
     pub window: u64,
     /// Bytes in temporary files at most, all together.
     pub spool: u64,
+    /// Bytes that compressed content may always unpack to. Above, it is a matter of [`RATIO_LIMIT`].
+    pub unpacked: u64,
     /// Where temporary files go; without one, what needs a temporary file fails.
     pub temp_folder: Option<PathBuf>,
     /// How files are written, temporary ones and those of archives.
@@ -70,11 +72,15 @@ impl Default for LimitsConfig {
             cpu: std::thread::available_parallelism().map_or(2, usize::from),
             window: 64 << 20,
             spool: 64 << 30,
+            unpacked: 1 << 30,
             temp_folder: None,
             disk: Disk::default(),
         }
     }
 }
+
+/// How many times larger than what it came in content may be, above [`LimitsConfig::unpacked`].
+pub const RATIO_LIMIT: u64 = 200;
 
 /// Up to this many bytes a blob is small: 64 KiB.
 pub const SMALL: u64 = 64 << 10;
@@ -123,7 +129,10 @@ impl Limits {
             requests: Mutex::default(),
             cpu: Arc::new(Semaphore::new(config.cpu.max(1))),
             window: Budget::new("memory for shared reads", config.window),
-            spool: Budget::new("temporary files", config.spool),
+            spool: Budget {
+                hint: Some("give the run more with --temp-limit"),
+                ..Budget::new("temporary files", config.spool)
+            },
             idle: Mutex::default(),
             config,
         })
@@ -288,10 +297,47 @@ impl Drop for TransferSlots {
     }
 }
 
+/// Tells bombs: how much may come out of compressed content, by what went in.
+///
+/// [`LimitsConfig::unpacked`] bytes may come out of anything, and above that [`RATIO_LIMIT`] times what went in so far: nobody
+/// knows how much is still to come, or believes what is said of it.
+#[derive(Debug)]
+pub struct Expansion {
+    free: u64,
+    out: u64,
+}
+
+impl Expansion {
+    /// Nothing came out yet.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            free: limits.config.unpacked,
+            out: 0,
+        }
+    }
+
+    /// Counts `more` bytes that came out, of `read` bytes that went in since the beginning.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Limit`]: this is too much.
+    pub fn take(&mut self, more: u64, read: u64) -> Result<()> {
+        self.out = self.out.saturating_add(more);
+        if self.out <= self.free.max(read.saturating_mul(RATIO_LIMIT)) {
+            return Ok(());
+        }
+        Err(Error::limit(format!(
+            "{read} compressed bytes unpack to more than {RATIO_LIMIT} times as many, and more than {}",
+            self.free
+        ))
+        .with_hint("where it is no bomb, hand it over uncompressed, or allow for what it unpacks to with --unpack-limit"))
+    }
+}
+
 /// A number of bytes that may be in use. Never waited for.
 #[derive(Debug)]
 pub struct Budget {
     what: &'static str,
+    hint: Option<&'static str>,
     limit: u64,
     used: AtomicU64,
     peak: AtomicU64,
@@ -301,6 +347,7 @@ impl Budget {
     fn new(what: &'static str, limit: u64) -> Self {
         Self {
             what,
+            hint: None,
             limit,
             used: AtomicU64::new(0),
             peak: AtomicU64::new(0),
@@ -322,10 +369,16 @@ impl Budget {
                 self.peak.fetch_max(before + bytes, Ordering::AcqRel);
                 Ok(())
             }
-            Err(used) => Err(Error::limit(format!(
-                "{bytes} more bytes exceed the budget for {}: {used} of {} bytes are in use",
-                self.what, self.limit
-            ))),
+            Err(used) => {
+                let error = Error::limit(format!(
+                    "{bytes} more bytes exceed the budget for {}: {used} of {} bytes are in use",
+                    self.what, self.limit
+                ));
+                Err(match self.hint {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                })
+            }
         }
     }
 
@@ -372,6 +425,28 @@ mod tests {
             }
         };
         tokio::join!(relay([a.clone(), b.clone()]), relay([b, a]));
+    }
+
+    #[test]
+    fn what_unpacks_to_a_multiple_is_taken_up_to_a_limit() {
+        let limits = Limits::new(LimitsConfig {
+            unpacked: 10_000,
+            ..LimitsConfig::default()
+        });
+        // Bytes that came out and bytes that went in, again and again; how often that goes well.
+        for (out, read, expected) in [
+            (5_000, 1, 2),
+            (10_000, 0, 1),
+            (10_001, 50, 0),
+            (200, 1, 1_000),
+            (201, 1, 49),
+            (u64::MAX, u64::MAX, 1_000),
+        ] {
+            let mut expansion = Expansion::new(&limits);
+            let went = (1..=1_000_u64)
+                .take_while(|n| expansion.take(out, read.saturating_mul(*n)).is_ok());
+            assert_eq!(went.count(), expected, "{out} of {read}");
+        }
     }
 
     #[test]

@@ -76,6 +76,12 @@ pub(crate) struct Global {
     /// Where temporary files go.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) temp_folder: Option<PathBuf>,
+    /// Bytes that temporary files may hold, all together.
+    #[arg(long, global = true, value_name = "SIZE", default_value = "64GiB", value_parser = crate::units::parse_size)]
+    pub(crate) temp_limit: u64,
+    /// What compressed content may unpack to, whatever its own size; above, to 200 times its own size at most.
+    #[arg(long, global = true, value_name = "SIZE", default_value = "1GiB", value_parser = crate::units::parse_size)]
+    pub(crate) unpack_limit: u64,
     /// The folder that relative paths in specs are below.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) working_directory: Option<PathBuf>,

@@ -30,8 +30,8 @@ const HEAD: usize = 512;
 enum Payload {
     /// One file, and the ending that its name gets where the user gave none.
     File(ByteStream, &'static str),
-    /// The files of a tar; with the length of what it came in.
-    Folder(ByteStream, Option<u64>),
+    /// The files of a tar.
+    Folder(ByteStream),
 }
 
 /// Writes one resource.
@@ -179,7 +179,7 @@ async fn of_artifact(
             let is_folder = form == Some(ArtifactForm::Layout)
                 || (form.is_none() && args.extraction_policy == ExtractionPolicy::Auto);
             if is_folder {
-                Ok(Payload::Folder(layout.open().await?, layout.size))
+                Ok(Payload::Folder(layout.open().await?))
             } else {
                 Ok(Payload::File(layout.open().await?, ".tar"))
             }
@@ -200,14 +200,14 @@ async fn of_blob(blob: Blob, unpack: bool, session: &Session) -> Result<Payload,
     }
     if !head.starts_with(&gzip::MAGIC) {
         return Ok(if is_tar(&head) {
-            Payload::Folder(bytes, blob.size)
+            Payload::Folder(bytes)
         } else {
             Payload::File(bytes, ending)
         });
     }
     let (head, bytes) = peek(gzip::gunzip(bytes, session.limits())).await?;
     Ok(if is_tar(&head) {
-        Payload::Folder(bytes, blob.size)
+        Payload::Folder(bytes)
     } else {
         Payload::File(bytes, ending)
     })
@@ -269,10 +269,10 @@ async fn write(payload: Payload, target: &Path, force: bool) -> Result<(), CliEr
     let written = async {
         match payload {
             Payload::File(bytes, _) => write_file(bytes, &staged).await?,
-            Payload::Folder(tar, size) => {
+            Payload::Folder(tar) => {
                 let made = tokio::fs::create_dir(&staged).await;
                 made.map_err(|error| Error::io(format!("create {}", staged.display()), &error))?;
-                unpack(tar, &staged, size).await?;
+                unpack(tar, &staged).await?;
             }
         }
         let renamed = tokio::fs::rename(&staged, target).await;

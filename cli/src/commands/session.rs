@@ -72,7 +72,7 @@ pub(crate) async fn finish(session: &Session) -> Result<(), CliError> {
     }
 }
 
-/// The default limits, with temporary files where the user wants them.
+/// The default limits, with temporary files where the user wants them, and as large.
 pub(crate) fn limits(ui: &Ui) -> LimitsConfig {
     let temp_folder = ui
         .global
@@ -80,6 +80,8 @@ pub(crate) fn limits(ui: &Ui) -> LimitsConfig {
         .clone()
         .unwrap_or_else(|| ui.environment.temp_folder.clone());
     LimitsConfig {
+        spool: ui.global.temp_limit,
+        unpacked: ui.global.unpack_limit,
         temp_folder: Some(temp_folder),
         disk: ui.environment.disk.clone(),
         ..LimitsConfig::default()

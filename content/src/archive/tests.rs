@@ -419,18 +419,22 @@ async fn hostile_archives_are_refused() {
         assert_eq!(copy_out(&artifact).await.unwrap_err().kind(), kind);
         wrong = tar(&[(INDEX, &index)]);
     }
-    // What a small archive unpacks to is bounded by the run's budget.
+    // What a small archive unpacks to is bounded by the run's budget, and by its own length.
     let bomb = compressed(tar(&[("blobs/zeros", &vec![0; 8 << 20])])).await;
-    let small = Limits::new(LimitsConfig {
-        spool: 1 << 20,
-        temp_folder: Some(std::env::temp_dir()),
-        ..LimitsConfig::default()
-    });
-    let error = open_archive(&toy(&bomb, Access::Once), &small)
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Limit);
-    assert_eq!((small.spool().used(), parts.len()), (0, 3));
+    for (spool, unpacked, most) in [(1 << 20, 1 << 30, 1 << 20), (1 << 30, 2 << 20, 2 << 20)] {
+        let small = Limits::new(LimitsConfig {
+            spool,
+            unpacked,
+            temp_folder: Some(std::env::temp_dir()),
+            ..LimitsConfig::default()
+        });
+        let error = open_archive(&toy(&bomb, Access::Once), &small)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(small.spool().peak() <= most, "{}", small.spool().peak());
+        assert_eq!((small.spool().used(), parts.len()), (0, 3));
+    }
 }
 
 #[tokio::test]

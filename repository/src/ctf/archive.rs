@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use ocm_content::limits::Expansion;
 use ocm_content::tarball::PATH_LIMIT;
 use ocm_content::{Error, ErrorKind, Limits, Meter, Result};
 use ocm_specs::Digest;
@@ -277,9 +278,24 @@ enum Medium {
         len: u64,
     },
     Gzip {
-        decoder: Box<MultiGzDecoder<BufReader<File>>>,
+        decoder: Box<MultiGzDecoder<BufReader<Counted>>>,
+        expansion: Expansion,
         spool: File,
     },
+}
+
+/// A file of which it is known how much was read.
+struct Counted {
+    file: File,
+    read: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.read += count as u64;
+        Ok(count)
+    }
 }
 
 /// One walk through all entries.
@@ -355,8 +371,15 @@ impl MediumAt {
                     *position += piece.len() as u64;
                     piece.len()
                 }
-                Medium::Gzip { decoder, .. } => match decoder.read(&mut buffer[filled..]) {
-                    Ok(count) => count,
+                Medium::Gzip {
+                    decoder, expansion, ..
+                } => match decoder.read(&mut buffer[filled..]) {
+                    Ok(count) => {
+                        let read = decoder.get_ref().get_ref().read;
+                        let taken = expansion.take(count as u64, read);
+                        taken.map_err(|error| error.context(self.path.display().to_string()))?;
+                        count
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) => return Err(damaged(&self.path, &error)),
                 },
@@ -439,8 +462,10 @@ impl Walk {
                 .disk()
                 .create_unnamed(&folder)
                 .map_err(|error| os("create a temporary file in", &folder, &error))?;
+            let file = Counted { file, read: 0 };
             Medium::Gzip {
                 decoder: Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, file))),
+                expansion: Expansion::new(&limits),
                 spool,
             }
         } else {

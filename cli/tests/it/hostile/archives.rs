@@ -6,10 +6,12 @@ use ocm_specs::Digest;
 use ocm_testdata::fixtures::gzip;
 use serde_json::json;
 
-use crate::bad_input::{COPY, Row, row};
+use crate::bad_input::{COPY, Row, TRANSFER, localize, row};
 use crate::place::{Place, tree};
 
 const FILE: u8 = b'0';
+/// More than may be unpacked of anything.
+const BOMB: u64 = 1100 << 20;
 
 /// Exit codes of both forms: the archive is good, or invalid.
 const GOOD: [i32; 2] = [0, 0];
@@ -122,7 +124,11 @@ impl Form {
 
 /// An image of one layer.
 fn layout() -> Vec<Entry> {
-    let (config, layer) = (b"{}".to_vec(), b"layer".to_vec());
+    layout_of(b"layer".to_vec())
+}
+
+fn layout_of(layer: Vec<u8>) -> Vec<Entry> {
+    let config = b"{}".to_vec();
     let link = |media_type: &str, bytes: &[u8]| json!({"mediaType": media_type, "digest": Digest::sha256(bytes).to_string(), "size": bytes.len()});
     let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": link("application/vnd.oci.image.config.v1+json", &config), "layers": [link("application/vnd.oci.image.layer.v1.tar", &layer)]});
@@ -177,6 +183,92 @@ fn one(
             place.put("spec.yaml", form.spec());
         },
     )
+}
+
+/// A small archive with a large file behind its good entries: [`BOMB`] bytes of zeros.
+fn bomb(name: &str, entries: &[Entry]) -> Vec<u8> {
+    let start = [body_of(entries), header(name, FILE, BOMB, "")].concat();
+    [gzip(&start).to_vec(), gzip(&vec![0; 50 << 20]).repeat(22)].concat()
+}
+
+/// Bombs that are called a blob, are a layer, lie in another archive or are changed on the way.
+fn bombs() -> Vec<Row> {
+    let hex = Digest::sha256(b"nobody's").hex().to_owned();
+    let blob = [format!("blobs/sha256.{hex}"), format!("blobs/sha256/{hex}")];
+    let mut rows = both(
+        "a bomb of zeros that nobody asked for",
+        [1, 1],
+        &[],
+        |entries| bomb("README", &entries),
+    );
+    for (form, name) in [Form::Ctf, Form::Layout].into_iter().zip(blob) {
+        let says = ["1073741824", "--unpack-limit"];
+        let named = name.clone();
+        rows.push(one(
+            form,
+            "a bomb that is called a blob",
+            1,
+            &says,
+            move |entries| bomb(&named, &entries),
+        ));
+        let says = ["67108864", "--unpack-limit"];
+        let small = one(
+            form,
+            "a bomb where less is allowed",
+            1,
+            &says,
+            move |entries| bomb(&name, &entries),
+        );
+        rows.push(allowed_less(small));
+        let says = ["budget for temporary files", "--temp-limit"];
+        let mut kept = one(
+            form,
+            "more than temporary files may hold",
+            1,
+            &says,
+            move |mut entries| {
+                let name = format!("blobs/sha256.{}", "0".repeat(64));
+                entries.push(entry(&name, FILE, vec![1; 4 << 20]));
+                gzip(&tar_of(&entries)).to_vec()
+            },
+        );
+        kept.arguments = [TRANSFER, &["--temp-limit", "1MiB"]].concat();
+        rows.push(kept);
+    }
+    // What nobody unpacks is as small as it looks.
+    let layer = bomb("zeros", &[]);
+    let inside = layout_of(layer.clone());
+    let (plain, twice) = (tar_of(&inside), gzip(&tar_of(&inside)).to_vec());
+    rows.push(one(
+        Form::Layout,
+        "a bomb inside a layer",
+        0,
+        &[],
+        move |_| plain.clone(),
+    ));
+    rows.push(one(Form::Layout, "a tgz in a tgz", 0, &[], move |_| {
+        twice.clone()
+    }));
+    rows.extend(both("a bomb compressed twice", BAD, &[], |entries| {
+        gzip(&bomb("README", &entries)).to_vec()
+    }));
+    let says = ["step `", "67108864", "--unpack-limit"];
+    rows.push(allowed_less(row(
+        "a bomb that is localized",
+        1,
+        &says,
+        move |place| {
+            place.put("data.tgz", &layer);
+            place.put("spec.yaml", localize("*.yaml", "a"));
+        },
+    )));
+    rows
+}
+
+/// The same where 64 MiB may always be unpacked, for speed.
+fn allowed_less(mut row: Row) -> Row {
+    row.arguments = [TRANSFER, &["--unpack-limit", "64MiB"]].concat();
+    row
 }
 
 /// One more entry behind the good ones.
@@ -457,18 +549,10 @@ async fn tars() {
     rows.extend(both("compressed twice", BAD, &[], |entries| {
         gzip(&gzip(&tar_of(&entries))).to_vec()
     }));
-    rows.extend(both(
-        "a bomb of zeros that nobody asked for",
-        [1, 1],
-        &[],
-        |entries| {
-            let start = [body_of(&entries), header("README", FILE, 1100 << 20, "")].concat();
-            [gzip(&start).to_vec(), gzip(&vec![0; 50 << 20]).repeat(22)].concat()
-        },
-    ));
+    rows.extend(bombs());
     rows.extend(both("a million entries", [1, 1], &[], |entries| {
         let one = header("x", b'5', 0, "").repeat(10_000);
         [gzip(&body_of(&entries)).to_vec(), gzip(&one).repeat(110)].concat()
     }));
-    super::check("archives", 48, rows).await;
+    super::check("archives", 60, rows).await;
 }
