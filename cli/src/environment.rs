@@ -21,6 +21,8 @@ pub(crate) struct Environment {
     pub(crate) working_directory: PathBuf,
     /// Where temporary files go.
     pub(crate) temp_folder: PathBuf,
+    /// Where podman keeps log-ins of this user where there is no folder of the session.
+    run_folder: Option<PathBuf>,
     /// Where this program lies.
     program_folder: Option<PathBuf>,
     /// How files are written.
@@ -29,6 +31,9 @@ pub(crate) struct Environment {
 
 /// Set to `1`, configuration files of the current folder are read, too.
 pub(crate) const TRUST_WORKING_DIRECTORY: &str = "OCM_CONFIG_FROM_WORKING_DIRECTORY";
+
+/// Docker's configuration before it had a folder: what is below `auths` today, and nothing else.
+pub(crate) const OLD_DOCKER_CONFIG: &str = ".dockercfg";
 
 /// Variables that mean something to this program.
 const VARIABLES: [&str; 23] = [
@@ -70,6 +75,7 @@ impl Environment {
             all: std::env::vars_os().collect(),
             working_directory: std::env::current_dir().unwrap_or_default(),
             temp_folder: std::env::temp_dir(),
+            run_folder: user().map(|user| PathBuf::from(format!("/run/containers/{user}"))),
             program_folder: std::env::current_exe()
                 .ok()
                 .and_then(|program| Some(program.parent()?.to_owned())),
@@ -154,17 +160,22 @@ impl Environment {
     }
 
     /// Docker configuration files that may hold credentials, the first one first: the one that is named, Docker's, those of
-    /// podman and its family.
+    /// podman and its family, Docker's old one.
     pub(crate) fn docker_configs(&self) -> Vec<PathBuf> {
         let named = self.any(&["REGISTRY_AUTH_FILE"]).map(PathBuf::from);
         let xdg = self.any(&["XDG_CONFIG_HOME"]).map(PathBuf::from);
         let config = xdg.or_else(|| Some(self.home()?.join(".config")));
-        let run = self.any(&["XDG_RUNTIME_DIR"]).map(PathBuf::from);
+        let session = self.any(&["XDG_RUNTIME_DIR"]).map(PathBuf::from);
+        let run = session
+            .map(|folder| folder.join("containers"))
+            .or_else(|| self.run_folder.clone());
+        let config = config.map(|folder| folder.join("containers"));
         let containers = [run, config].into_iter().flatten();
         let mut found: Vec<PathBuf> = named
             .into_iter()
             .chain(self.own_docker_config())
-            .chain(containers.map(|folder| folder.join("containers").join("auth.json")))
+            .chain(containers.map(|folder| folder.join("auth.json")))
+            .chain(self.home().map(|home| home.join(OLD_DOCKER_CONFIG)))
             .filter(|path| path.is_file())
             .collect();
         found.dedup();
@@ -331,6 +342,17 @@ impl Environment {
     }
 }
 
+/// The number of the user who runs this, where the system tells (proc(5)).
+fn user() -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata("/proc/self").ok().map(|own| own.uid())
+    }
+    #[cfg(not(unix))]
+    None
+}
+
 fn configs_in(folder: &Path) -> [PathBuf; 2] {
     [
         folder.join(".ocm").join("config"),
@@ -378,4 +400,40 @@ fn parse_url(text: &str) -> Result<Url, url::ParseError> {
 fn seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| u64::from(now.subsec_nanos())) ^ u64::from(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of the places of log-ins of podman are asked; `/run` is not for tests to write to.
+    #[test]
+    fn podmans_log_ins_are_those_of_the_session_or_of_the_user() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |path: &str| folder.path().join(path);
+        for path in ["run/7/auth.json", "session/containers/auth.json"] {
+            std::fs::create_dir_all(at(path).parent().expect("a folder")).expect("made");
+            std::fs::write(at(path), "{}").expect("written");
+        }
+        let session = at("session").display().to_string();
+        for (variables, expected) in [
+            (vec![], "run/7/auth.json"),
+            (
+                vec![("XDG_RUNTIME_DIR", session)],
+                "session/containers/auth.json",
+            ),
+        ] {
+            let environment = Environment {
+                variables: variables
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect(),
+                run_folder: Some(at("run/7")),
+                ..Environment::default()
+            };
+            assert_eq!(environment.docker_configs(), [at(expected)]);
+        }
+        #[cfg(target_os = "linux")]
+        assert!(user().is_some());
+    }
 }

@@ -24,6 +24,7 @@ use serde_json::{Value as Json, json};
 use http::HttpSettings;
 pub(crate) use transfer::{CopyMode, TransferConfig, UploadType, Uploader};
 
+use crate::environment::OLD_DOCKER_CONFIG;
 use crate::error::{CliError, ExitCode};
 use crate::ui::Ui;
 
@@ -126,7 +127,11 @@ impl Config {
             }
         }
         for path in ui.environment.docker_configs() {
-            match document(&path).and_then(|json| docker(&json, &path.display(), &helpers)) {
+            let read = document(&path).map(|json| match path.ends_with(OLD_DOCKER_CONFIG) {
+                true => json!({ "auths": json }),
+                false => json,
+            });
+            match read.and_then(|json| docker(&json, &path.display(), &helpers)) {
                 Ok(source) => sources.push(source),
                 Err(error) => ui.note(&format!("warning: credentials left out: {error}\n")),
             }

@@ -186,6 +186,82 @@ async fn files_are_looked_for_in_order() {
     assert!(!at_home.contains("not read"), "{at_home}");
 }
 
+/// Where Docker and podman keep log-ins, the place that counts most first.
+#[tokio::test(flavor = "multi_thread")]
+async fn log_ins_are_looked_for_in_order() {
+    let place = Place::new();
+    let at = |path: &str| place.path(path).display().to_string();
+    let log_in = |user: &str| json!({"r.example": {"username": user, "password": "hunter2"}});
+    let files = [
+        "named.json",
+        "docker/config.json",
+        "run/containers/auth.json",
+        "xdg/containers/auth.json",
+        "home/.docker/config.json",
+        "home/.config/containers/auth.json",
+        "home/.dockercfg",
+    ];
+    let text = json!({"auths": log_in("DOCKER_AUTH_CONFIG")}).to_string();
+    let (home, named, docker) = (at("home"), at("named.json"), at("docker"));
+    let (run, xdg, empty) = (at("run"), at("xdg"), at("empty"));
+    let everything = [
+        ("HOME", home.as_str()),
+        ("REGISTRY_AUTH_FILE", &named),
+        ("DOCKER_CONFIG", &docker),
+        ("XDG_RUNTIME_DIR", &run),
+        ("XDG_CONFIG_HOME", &xdg),
+        ("DOCKER_AUTH_CONFIG", &text),
+    ];
+    let at_home = [("HOME", home.as_str()), ("XDG_RUNTIME_DIR", &empty)];
+    for (environment, winners) in [
+        (
+            &everything[..],
+            &[
+                "DOCKER_AUTH_CONFIG",
+                "named.json",
+                "docker/config.json",
+                "run/containers/auth.json",
+                "xdg/containers/auth.json",
+                "home/.dockercfg",
+            ][..],
+        ),
+        (
+            &at_home,
+            &[
+                "home/.docker/config.json",
+                "home/.config/containers/auth.json",
+                "home/.dockercfg",
+            ],
+        ),
+    ] {
+        for file in files {
+            let document = match file.ends_with(".dockercfg") {
+                true => log_in(file),
+                false => json!({"auths": log_in(file)}),
+            };
+            std::fs::create_dir_all(place.path(file).parent().unwrap()).unwrap();
+            place.put(file, document.to_string());
+        }
+        let mut environment = environment.to_vec();
+        for winner in winners {
+            let ask = ["doctor", "credentials", "r.example"];
+            let found = place.run_with(&environment, &ask).await.ok().stdout;
+            let used = found.lines().last().unwrap_or_default();
+            let user = format!("fits best: user `{winner}`");
+            assert!(
+                used.starts_with("used: ") && used.contains(winner) && found.contains(&user),
+                "{winner}: {found}"
+            );
+            // The next one is asked when this one is gone.
+            environment.retain(|(name, _)| name != winner);
+            let _ = std::fs::remove_file(place.path(winner));
+        }
+        let ask = ["doctor", "credentials", "r.example"];
+        let nothing = place.run_with(&environment, &ask).await.ok().stdout;
+        assert!(nothing.contains("used: none"), "{nothing}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_configuration_is_shown_without_secrets() {
     let place = Place::new();
