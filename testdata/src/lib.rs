@@ -10,6 +10,7 @@ pub mod fixtures;
 pub mod git;
 pub mod liar;
 pub mod peers;
+pub mod tunnels;
 pub mod web;
 
 /// The embedded registry, for tests of crates that do not use it otherwise.

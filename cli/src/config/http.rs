@@ -29,6 +29,8 @@ struct Fields {
     #[serde(default)]
     retry: Option<Retry>,
     insecure_skip_verify: Option<bool>,
+    /// Ours: of a host only. The one token service that may have credentials for the registry there.
+    token_service: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -82,7 +84,12 @@ impl HttpSettings {
             timeouts: client.timeouts.clone(),
             retry: client.retry.clone(),
             insecure_skip_verify: false,
+            token_service: None,
         };
+        if self.fields.token_service.is_some() {
+            let why = "it belongs to a registry".to_owned();
+            return Err(invalid("tokenService", why).with_hint("write it below hosts.HOST"));
+        }
         self.fields.apply("", &mut all)?;
         for (name, fields) in &self.hosts {
             // What a host with a port does not say is as for the host.
@@ -132,6 +139,7 @@ impl Fields {
             idle_conn_timeout: either(self.idle_conn_timeout, &under.idle_conn_timeout),
             retry,
             insecure_skip_verify: self.insecure_skip_verify.or(under.insecure_skip_verify),
+            token_service: self.token_service.or_else(|| under.token_service.clone()),
         }
     }
 
@@ -160,6 +168,14 @@ impl Fields {
         }
         if let Some(insecure) = self.insecure_skip_verify {
             host.insecure_skip_verify = insecure;
+        }
+        if let Some(service) = &self.token_service {
+            if service.is_empty() || service.contains(['/', '@', ' ']) {
+                let why = format!("{service:?} is no host");
+                return Err(invalid(&format!("{place}tokenService"), why)
+                    .with_hint("write it as in auth.example.com or auth.example.com:8443"));
+            }
+            host.token_service = Some(service.clone());
         }
         let Some(retry) = &self.retry else {
             return Ok(());
@@ -331,6 +347,14 @@ mod tests {
             (
                 json!({"hosts": {"h": {"timeout": "1x"}}}),
                 "hosts[\"h\"].timeout",
+            ),
+            (
+                json!({"tokenService": "auth.example"}),
+                "tokenService: it belongs to a registry",
+            ),
+            (
+                json!({"hosts": {"h": {"tokenService": "https://auth.example/"}}}),
+                "hosts[\"h\"].tokenService",
             ),
             (json!({"retry": 5}), TYPE),
             (json!({"insecureSkipVerify": "yes"}), TYPE),

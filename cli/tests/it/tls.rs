@@ -9,6 +9,7 @@ use std::time::Duration;
 use ocm_content::MemoryStores;
 use ocm_registry::{Registry, RegistryConfig};
 use ocm_testdata::peers::skip;
+use ocm_testdata::tunnels::Tunnels;
 
 use crate::place::Place;
 
@@ -16,7 +17,7 @@ use crate::place::Place;
 const CERTIFICATES: &str = "set -e
     key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
     openssl req -x509 $key -keyout ca.key -out ca.pem -days 2 -subj /CN=test
-    printf 'subjectAltName=IP:127.0.0.1\n' > names
+    printf 'subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.example\n' > names
     for name in server client; do
         openssl req $key -keyout $name.key -out $name.request -subj /CN=$name
         openssl x509 -req -in $name.request -CA ca.pem -CAkey ca.key -CAcreateserial -out $name.pem -days 2 -extfile names
@@ -35,8 +36,16 @@ impl Drop for Nginx {
     }
 }
 
-/// Starts one in the foreground, which lets only those through who show a certificate of the authority.
-async fn nginx(folder: &Path, behind: &str) -> Option<Nginx> {
+/// Lets only those through to the registry `behind` it who show a certificate of the authority.
+fn in_front_of(behind: &str, here: &str) -> String {
+    format!(
+        "ssl_client_certificate {here}/ca.pem; ssl_verify_client on;\n\
+         location / {{ proxy_pass http://{behind}; proxy_set_header Host $http_host; proxy_http_version 1.1; }}"
+    )
+}
+
+/// Starts one in the foreground, with what a server has by its folder and its port.
+async fn nginx(folder: &Path, server: impl Fn(&str, u16) -> String) -> Option<Nginx> {
     let program = ["/usr/sbin/nginx", "/usr/bin/nginx"]
         .into_iter()
         .find(|path| Path::new(path).exists());
@@ -55,25 +64,25 @@ async fn nginx(folder: &Path, behind: &str) -> Option<Nginx> {
         .unwrap();
     assert!(made.status.success(), "{made:?}");
     for _ in 0..5 {
-        let host = TcpListener::bind("127.0.0.1:0")
+        let address = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
-            .unwrap()
-            .to_string();
-        let here = folder.display();
+            .unwrap();
+        let (host, here) = (address.to_string(), folder.display().to_string());
+        let server = server(&here, address.port());
         let config = format!(
             "daemon off; master_process off; pid {here}/pid; error_log {here}/error.log;\n\
              events {{}}\n\
-             http {{ access_log off; client_max_body_size 0;\n\
+             http {{ log_format who '$host $uri $http_authorization'; access_log {here}/access.log who;\n\
+             client_max_body_size 0;\n\
              client_body_temp_path {here}/t1; proxy_temp_path {here}/t2; fastcgi_temp_path {here}/t3;\n\
              uwsgi_temp_path {here}/t4; scgi_temp_path {here}/t5;\n\
              server {{ listen {host} ssl; ssl_certificate {here}/server.pem; ssl_certificate_key {here}/server.key;\n\
-             ssl_client_certificate {here}/ca.pem; ssl_verify_client on;\n\
-             location / {{ proxy_pass http://{behind}; proxy_set_header Host $http_host; proxy_http_version 1.1; }} }} }}\n"
+             {server} }} }}\n"
         );
         let path = folder.join("nginx.conf");
         std::fs::write(&path, config).unwrap();
         let process = Command::new(program)
-            .args(["-p", &here.to_string(), "-c"])
+            .args(["-p", &here, "-c"])
             .arg(&path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -103,7 +112,8 @@ async fn both_sides_show_certificates() {
     let registry = registry.await.unwrap();
     let folder = place.path("nginx");
     std::fs::create_dir(&folder).unwrap();
-    let Some(nginx) = nginx(&folder, &registry.addr.to_string()).await else {
+    let behind = registry.addr.to_string();
+    let Some(nginx) = nginx(&folder, |here, _| in_front_of(&behind, here)).await else {
         return;
     };
     let (name, port) = nginx.host.split_once(':').unwrap();
@@ -173,4 +183,158 @@ async fn both_sides_show_certificates() {
     );
     let odd = ["get", "cv", &reference, "--client-cert", "nginx/ca.pem"];
     place.run(&odd).await.code(2);
+}
+
+/// A registry that names a token service on another host, and redirects to where there is no TLS.
+fn asking(port: u16) -> String {
+    format!(
+        "location /v2/ {{ if ($http_authorization = 'Bearer good') {{ return 404; }}\n\
+         add_header WWW-Authenticate 'Bearer realm=\"https://localhost:{port}/token\",service=\"r\"' always; return 401; }}\n\
+         location /token {{ default_type application/json; return 200 '{{\"token\":\"good\"}}'; }}\n\
+         location /v2/away/ {{ return 307 http://registry.example/v2/away/; }}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_go_to_a_token_service_elsewhere_with_a_word_or_where_it_is_named() {
+    let place = Place::new();
+    let folder = place.path("nginx");
+    std::fs::create_dir(&folder).unwrap();
+    let Some(nginx) = nginx(&folder, |_, port| asking(port)).await else {
+        return;
+    };
+    let (name, port) = nginx.host.split_once(':').unwrap();
+    let settings = |hosts: &str| {
+        format!(
+            "type: generic.config.ocm.software/v1\nconfigurations:\n\
+             - {{type: http.config.ocm.software, retry: {{maxRetries: -1}}, hosts: {{{hosts}}}}}\n\
+             - type: credentials.config.ocm.software\n  consumers:\n  \
+             - identity: {{type: OCIRegistry, hostname: {name}, port: '{port}', scheme: https}}\n    \
+             credentials: [{{type: Credentials/v1, properties: {{username: jo, password: hunter2}}}}]\n"
+        )
+    };
+    let log = folder.join("access.log");
+    let reference = format!("https://{}//acme.org/x", nginx.host);
+    let told = format!("go to the token service that it names, localhost:{port}");
+    let refused =
+        format!("it names the token service https://localhost:{port}, and the configuration names");
+    for (hosts, code, says, sent) in [
+        // There is nothing (4), as who may ask is told.
+        (String::new(), 4, told.as_str(), true),
+        (
+            format!("'{name}': {{tokenService: localhost}}"),
+            4,
+            "",
+            true,
+        ),
+        (
+            format!("'{}': {{tokenService: 'localhost:{port}'}}", nginx.host),
+            4,
+            "",
+            true,
+        ),
+        (
+            format!("'{name}': {{tokenService: auth.example}}"),
+            3,
+            refused.as_str(),
+            false,
+        ),
+        (
+            format!("'{name}': {{tokenService: 'localhost:1'}}"),
+            3,
+            refused.as_str(),
+            false,
+        ),
+    ] {
+        place.put("config", settings(&hosts));
+        std::fs::write(&log, "").unwrap();
+        let arguments = [
+            "get",
+            "cv",
+            &reference,
+            "--config",
+            "config",
+            "--ca-file",
+            "nginx/ca.pem",
+        ];
+        let ran = place.run(&arguments).await.code(code);
+        let warnings = ran.stderr.matches(&told).count();
+        assert_eq!(
+            warnings,
+            usize::from(says == told),
+            "{hosts}: {}",
+            ran.stderr
+        );
+        assert!(ran.stderr.contains(says), "{hosts}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+        let log = std::fs::read_to_string(&log).unwrap();
+        // jo:hunter2
+        let asked = log.contains("localhost /token Basic am86aHVudGVyMg==");
+        assert_eq!(asked, sent, "{hosts}: {log}");
+        assert!(!log.contains("127.0.0.1 /v2/ Basic"), "{log}");
+    }
+    // A step down from TLS is not taken.
+    let away = format!("https://{}/away//acme.org/x", nginx.host);
+    let away = [
+        "get",
+        "cv",
+        &away,
+        "--config",
+        "config",
+        "--ca-file",
+        "nginx/ca.pem",
+    ];
+    let away = place.run(&away).await.code(3).stderr;
+    assert!(
+        away.contains("it redirects from https to http at http://registry.example"),
+        "{away}"
+    );
+}
+
+/// The program is told of a proxy for TLS, and whom not to ask through it.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_goes_through_the_tunnel_of_a_proxy_unless_the_host_is_left_out() {
+    let place = Place::new();
+    let folder = place.path("nginx");
+    std::fs::create_dir(&folder).unwrap();
+    let nothing = |_: &str, _| "location / { return 404; }".to_owned();
+    let Some(nginx) = nginx(&folder, nothing).await else {
+        return;
+    };
+    place.put(
+        "config",
+        "type: http.config.ocm.software\nretry: {maxRetries: -1}\n",
+    );
+    let get = [
+        "get",
+        "cv",
+        "https://registry.example//acme.org/x",
+        "--config",
+        "config",
+        "--ca-file",
+        "nginx/ca.pem",
+    ];
+    let connect = "CONNECT registry.example:443 HTTP/1.1";
+    // The server has nothing (4); past the proxy there is no such host (7).
+    for (names, bypass, code) in [
+        (&["HTTPS_PROXY"][..], None, 4),
+        (&["https_proxy"], None, 4),
+        (&["ALL_PROXY"], None, 4),
+        (&["HTTPS_PROXY"], Some(("NO_PROXY", "other.example")), 4),
+        (&["HTTP_PROXY"], None, 7),
+        (&["HTTPS_PROXY"], Some(("NO_PROXY", "registry.example")), 7),
+        (&["https_proxy"], Some(("no_proxy", "a, .example")), 7),
+        (&["HTTPS_PROXY", "https_proxy"], Some(("NO_PROXY", "*")), 7),
+    ] {
+        let proxy = Tunnels::to(nginx.host.parse().unwrap()).await.unwrap();
+        let url = format!("http://{}", proxy.host());
+        let mut environment: Vec<(&str, &str)> =
+            names.iter().map(|name| (*name, url.as_str())).collect();
+        environment.extend(bypass);
+        let ran = place.run_with(&environment, &get).await;
+        assert_eq!(ran.code, code, "{names:?} {bypass:?}: {}", ran.stderr);
+        let asked = proxy.asked();
+        let tunneled = asked.iter().all(|line| line == connect);
+        assert!(tunneled && asked.is_empty() == (code == 7), "{asked:?}");
+    }
 }

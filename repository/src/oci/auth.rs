@@ -131,6 +131,8 @@ pub(super) struct AuthState {
     schemes: Mutex<BTreeMap<String, Scheme>>,
     looked_up: Mutex<BTreeMap<(String, String), Remembered>>,
     tokens: Mutex<BTreeMap<TokenKey, Arc<tokio::sync::Mutex<Slot>>>>,
+    /// Token services that credentials went to though they are nobody's that is known, by registry.
+    strangers: Mutex<BTreeSet<(String, String)>>,
     /// What token services gave in place of refresh tokens, by the fingerprint of the configured one.
     renewed: Mutex<BTreeMap<String, Secret>>,
 }
@@ -150,6 +152,7 @@ impl AuthState {
             schemes: Mutex::default(),
             looked_up: Mutex::default(),
             tokens: Mutex::default(),
+            strangers: Mutex::default(),
             renewed: Mutex::default(),
         }
     }
@@ -263,7 +266,8 @@ impl Inner {
             .get("realm")
             .ok_or_else(|| wrong("names no token service"))?;
         let realm = Url::parse(realm).map_err(|_| wrong("its token service is no URL"))?;
-        call.endpoint.check_realm(&realm).map_err(Failure::last)?;
+        let checked = call.endpoint.check_realm(&self.config, &realm);
+        checked.map_err(Failure::last)?;
         Ok(Scheme::Bearer {
             realm,
             service: challenge.get("service").map(str::to_owned),
@@ -339,6 +343,9 @@ impl Inner {
             credential => credential,
         };
         let is_refresh = matches!(credential, Some(Credential::IdentityToken(_)));
+        if credential.is_some() {
+            self.tell_of_stranger(call, &realm);
+        }
         match self
             .fetch_token(call, credential, &realm, service.as_deref(), scopes)
             .await
@@ -362,6 +369,21 @@ impl Inner {
                 slot.failed = Some((error.clone(), Instant::now()));
                 Err(Failure::last(error))
             }
+        }
+    }
+
+    /// Says, once, that credentials for a registry go to somebody else.
+    fn tell_of_stranger(&self, call: &Call, realm: &Url) {
+        if !call.endpoint.is_stranger(&self.config, realm) {
+            return;
+        }
+        let (registry, service) = (&call.endpoint.name, authority_of(realm));
+        let new = lock(&self.auth.strangers).insert((registry.clone(), service.clone()));
+        if new {
+            tracing::warn!(
+                "credentials for the registry {registry} go to the token service that it names, {service}, which is in another \
+                 domain; say with `tokenService` in the configuration that it is the right one"
+            );
         }
     }
 

@@ -88,6 +88,11 @@ impl ClientConfig {
         self.host(url).map_or(&self.retry, |host| &host.retry)
     }
 
+    /// The only token service that a registry at a URL may name.
+    pub(crate) fn token_service_of(&self, url: &Url) -> Option<&str> {
+        self.host(url)?.token_service.as_deref()
+    }
+
     /// Are certificates of the host of a URL not checked?
     pub(crate) fn is_insecure(&self, url: &Url) -> bool {
         match self.host(url) {
@@ -110,6 +115,9 @@ pub struct HostConfig {
     pub retry: RetryConfig,
     /// Are its certificates not checked?
     pub insecure_skip_verify: bool,
+    /// The only `host[:port]` whose token service may have credentials for it, if it is a registry. Without one, any that the
+    /// registry names over TLS may.
+    pub token_service: Option<String>,
 }
 
 /// Proxies by the scheme of the request; loopback hosts are never asked through one.

@@ -193,10 +193,21 @@ impl Endpoint {
 
     /// May the token service at `realm` be asked for tokens, with the credentials of this registry?
     ///
-    /// Registries keep it on hosts of their own choice, so any host over TLS will do: what is sent there are credentials
-    /// configured for the registry, which it could ask for itself. Without TLS only a registry that has none itself may
-    /// name one, on its own hostname or, both, on loopback.
-    pub(super) fn check_realm(&self, realm: &Url) -> Result<()> {
+    /// Registries keep it on hosts of their own choice, so any host over TLS will do, unless the configuration names the one:
+    /// what is sent there are credentials configured for the registry, which it could ask for itself. Without TLS only a
+    /// registry that has none itself may name one, on its own hostname or, both, on loopback.
+    pub(super) fn check_realm(&self, config: &ClientConfig, realm: &Url) -> Result<()> {
+        if let Some(pinned) = config.token_service_of(&self.base)
+            && !listed([&pinned.to_owned()], realm, &authority_of(realm))
+        {
+            return Err(Error::invalid(format!(
+                "{}: it names the token service {}, and the configuration names {} for it",
+                self.name,
+                origin_of(realm),
+                pinned.escape_debug()
+            ))
+            .with_hint("where the service has moved, change `tokenService` of the registry in the configuration"));
+        }
         let same_host = realm.host() == self.base.host();
         let fine = match realm.scheme() {
             "https" => true,
@@ -214,6 +225,12 @@ impl Endpoint {
             origin_of(realm)
         ))
         .with_hint("a token service must be reached over https"))
+    }
+
+    /// Is a token service at `realm` nobody's that this registry obviously belongs to: on another host, under another domain,
+    /// and not named by the configuration?
+    pub(super) fn is_stranger(&self, config: &ClientConfig, realm: &Url) -> bool {
+        config.token_service_of(&self.base).is_none() && !are_related(&self.base, realm)
     }
 
     /// Resolves the target of a redirected read. Other hosts are fine (and get no credentials), a step down from https to
@@ -312,16 +329,33 @@ pub(super) fn listed<'a>(
         .any(|entry| entry.eq_ignore_ascii_case(name) || entry.eq_ignore_ascii_case(host))
 }
 
+/// Are both on the same host, or in the same domain? A domain is the last two labels of a name: that is too much where domains
+/// are registered below two labels (`co.uk`), which only a list of all of them could tell.
+fn are_related(one: &Url, other: &Url) -> bool {
+    fn domain(name: &str) -> Option<(&str, &str)> {
+        let mut labels = name.trim_end_matches('.').rsplit('.');
+        let (top, own) = (labels.next()?, labels.next()?);
+        Some((own, top))
+    }
+    match (one.host(), other.host()) {
+        (Some(url::Host::Domain(one)), Some(url::Host::Domain(other))) => {
+            one == other || domain(one).is_some_and(|found| domain(other) == Some(found))
+        }
+        (one, other) => one == other,
+    }
+}
+
 /// Does the URL name this machine?
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        // Who connects to no address in particular is connected to this machine.
+        Some(url::Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
         Some(url::Host::Ipv6(address)) => {
+            let mapped = address.to_ipv4_mapped();
             address.is_loopback()
-                || address
-                    .to_ipv4_mapped()
-                    .is_some_and(|address| address.is_loopback())
+                || address.is_unspecified()
+                || mapped.is_some_and(|address| address.is_loopback() || address.is_unspecified())
         }
         None => false,
     }
@@ -330,6 +364,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::HostConfig;
 
     fn config() -> ClientConfig {
         let mut config = ClientConfig::default();
@@ -464,6 +499,16 @@ mod tests {
                 "yes",
             ),
             ("127.0.0.1:5000", "http://r.example/x", "yes", "no", "no"),
+            ("r.example", "https://127.0.0.1/x", "no", "no", "yes"),
+            ("r.example", "https://0.0.0.0/x", "no", "no", "yes"),
+            ("r.example", "https://[::]/x", "no", "no", "yes"),
+            (
+                "r.example",
+                "https://[::ffff:127.0.0.1]/x",
+                "no",
+                "no",
+                "yes",
+            ),
             ("https://localhost", "http://localhost/x", "yes", "no", "no"),
         ] {
             let endpoint = Endpoint::resolve(&config(), host).expect("a host");
@@ -471,9 +516,50 @@ mod tests {
             let found = [
                 verdict(endpoint.redirect(&from, to).map(drop)),
                 verdict(endpoint.own_url(&from, to, "location").map(drop)),
-                verdict(endpoint.check_realm(&Url::parse(to).expect("a URL"))),
+                verdict(endpoint.check_realm(&config(), &Url::parse(to).expect("a URL"))),
             ];
             assert_eq!(found, [redirect, own, realm], "{host} -> {to}");
+        }
+    }
+
+    #[test]
+    fn token_services_elsewhere_are_strangers_unless_they_are_named() {
+        for (host, realm, stranger) in [
+            ("r.example", "https://r.example/token", false),
+            ("r.example", "https://r.example:8443/token", false),
+            ("r.example", "https://auth.r.example/token", false),
+            ("registry.acme.org", "https://gitlab.acme.org/jwt", false),
+            ("registry.acme.org", "https://Auth.Acme.org./jwt", false),
+            ("docker.io", "https://auth.docker.io/token", false),
+            ("registry.acme.org", "https://acme.org.evil.com/token", true),
+            ("registry.acme.org", "https://evil-acme.org/token", true),
+            ("acme", "https://acme.org/token", true),
+            ("acme", "https://org/token", true),
+            ("https://10.0.0.1", "https://10.0.0.1:5001/token", false),
+            ("https://10.0.0.1", "https://11.0.0.1/token", true),
+            ("https://10.0.0.1", "https://r.example/token", true),
+        ] {
+            let mut config = config();
+            let realm = Url::parse(realm).expect("a URL");
+            let endpoint = Endpoint::resolve(&config, host).expect("a host");
+            let found = endpoint.is_stranger(&config, &realm);
+            assert_eq!(found, stranger, "{host} -> {realm}");
+            endpoint.check_realm(&config, &realm).expect("by TLS");
+            let name = endpoint.base.host_str().expect("a host").to_owned();
+            for (pinned, fine) in [
+                (realm.host_str().expect("a host"), true),
+                (&authority_of(&realm), true),
+                ("other.example", false),
+            ] {
+                let pinned = HostConfig {
+                    token_service: Some(pinned.to_owned()),
+                    ..HostConfig::default()
+                };
+                config.hosts.insert(name.clone(), pinned);
+                let checked = endpoint.check_realm(&config, &realm);
+                assert_eq!(checked.is_ok(), fine, "{host} -> {realm}");
+                assert!(!endpoint.is_stranger(&config, &realm));
+            }
         }
     }
 }
