@@ -36,8 +36,8 @@ pub const DEPTH_LIMIT: usize = 8;
 pub const MANIFESTS_LIMIT: usize = 2_000;
 /// Most blobs of one artifact.
 pub const BLOBS_LIMIT: usize = 50_000;
-/// Most bytes of manifests that one artifact holds in memory while it is copied: 64 MiB.
-pub const MANIFEST_BYTES_LIMIT: u64 = 64 << 20;
+/// Most bytes of manifests that one artifact holds in memory while it is copied: 32 MiB.
+pub const MANIFEST_BYTES_LIMIT: u64 = 32 << 20;
 /// Longest chain of referrers (a signature of an SBOM of an image has two links).
 pub const REFERRERS_DEPTH_LIMIT: usize = 4;
 /// From how many parts on it is worth a request to ask for a root whose tag is not there: it saves one for each part.
@@ -616,6 +616,7 @@ impl<'a> Job<'a> {
             .try_collect()
             .await?;
         let (mut manifests, mut next) = (Vec::new(), Vec::new());
+        let (mut known, mut expected) = (BTreeSet::new(), 0);
         for (link, present) in wanted.into_iter().zip(present) {
             if present {
                 tree.present.push(link.digest);
@@ -624,7 +625,16 @@ impl<'a> Job<'a> {
             let raw = self.read_counted(&link).await?;
             let manifest = raw.parse()?;
             tree.blobs.extend(self.blobs_of(&manifest).await?);
-            next.extend(manifest.children().cloned());
+            for child in manifest.children() {
+                let is_old = self.seen.contains(&child.digest) && child.digest != tree.root.digest;
+                if is_old || !known.insert(child.digest.clone()) {
+                    continue;
+                }
+                // Before any of them is read, and before there are too many to keep in mind.
+                expected += usize::from(child.is_manifest());
+                self.expect(expected)?;
+                next.push(child.clone());
+            }
             manifests.push(raw);
         }
         tree.levels.push(manifests);
@@ -648,8 +658,14 @@ impl<'a> Job<'a> {
     }
 
     fn count_manifest(&mut self) -> Result<()> {
+        self.expect(1)?;
         self.manifests += 1;
-        if self.manifests > MANIFESTS_LIMIT {
+        Ok(())
+    }
+
+    /// May there be so many more manifests?
+    fn expect(&self, more: usize) -> Result<()> {
+        if self.manifests + more > MANIFESTS_LIMIT {
             return Err(Error::limit(format!(
                 "artifact has more than {MANIFESTS_LIMIT} manifests"
             )));
@@ -780,6 +796,7 @@ impl<'a> Job<'a> {
                     "referrers of referrers nest deeper than {REFERRERS_DEPTH_LIMIT} levels"
                 )));
             }
+            self.expect(links.iter().filter(|link| link.is_manifest()).count())?;
             subjects = Vec::new();
             for link in links {
                 if !link.is_manifest() {

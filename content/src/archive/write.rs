@@ -251,6 +251,7 @@ impl Parts {
         root: RawManifest,
         store: &Arc<dyn ContentStore>,
     ) -> Result<Vec<Digest>> {
+        self.count(&root)?;
         let mut added = Vec::new();
         let mut level = vec![root];
         for depth in 0.. {
@@ -272,17 +273,24 @@ impl Parts {
         Ok(added)
     }
 
+    /// Counts a manifest when it is read: from then on it is in memory.
+    fn count(&mut self, raw: &RawManifest) -> Result<()> {
+        self.manifests += 1;
+        self.manifest_bytes += raw.bytes.len() as u64;
+        if self.manifests > MANIFESTS_LIMIT || self.manifest_bytes > MANIFEST_BYTES_LIMIT {
+            return Err(Error::limit(format!(
+                "artifact has more than {MANIFESTS_LIMIT} manifests, or more than {MANIFEST_BYTES_LIMIT} bytes of them"
+            )));
+        }
+        Ok(())
+    }
+
     async fn add(
         &mut self,
         raw: RawManifest,
         store: &Arc<dyn ContentStore>,
         next: &mut Vec<RawManifest>,
     ) -> Result<()> {
-        self.manifests += 1;
-        self.manifest_bytes += raw.bytes.len() as u64;
-        if self.manifests > MANIFESTS_LIMIT || self.manifest_bytes > MANIFEST_BYTES_LIMIT {
-            return Err(Error::limit("artifact has too many or too large manifests"));
-        }
         let manifest = raw.parse()?;
         let own = Blob::from_bytes(raw.media_type.clone(), raw.bytes.clone())
             .expect_content(raw.digest.clone(), raw.bytes.len() as u64);
@@ -297,17 +305,17 @@ impl Parts {
             self.blobs.insert(link.digest.clone(), blob);
         }
         for link in manifest.children() {
-            if self.blobs.contains_key(&link.digest) {
+            let expected = next.iter().any(|raw| raw.digest == link.digest);
+            if expected || self.blobs.contains_key(&link.digest) {
                 continue;
             }
             if !link.is_manifest() {
                 self.blobs.insert(link.digest.clone(), store.fetch(link));
                 continue;
             }
-            next.push(copy::read_manifest(store.as_ref(), link).await?);
-            if self.manifests + next.len() > MANIFESTS_LIMIT {
-                return Err(Error::limit("artifact has too many manifests"));
-            }
+            let child = copy::read_manifest(store.as_ref(), link).await?;
+            self.count(&child)?;
+            next.push(child);
         }
         Ok(())
     }

@@ -159,6 +159,36 @@ fn tower(depth: usize) -> Vec<RawManifest> {
     levels
 }
 
+/// An index of 1,000 indexes of 1,000 manifests each, behind those of its children that there are: whoever reads more than ten
+/// finds nothing.
+fn wide() -> Vec<RawManifest> {
+    let below = |number: u64| {
+        let links = (0..1000).map(|n| nothing(number * 1000 + n)).collect();
+        RawManifest::write(&Manifest::index(links))
+    };
+    let mut all: Vec<RawManifest> = (1..=10).map(below).collect();
+    let mut links: Vec<Descriptor> = all.iter().map(RawManifest::descriptor).collect();
+    let missing = (0..990).map(nothing);
+    links.extend(missing.map(|link| Descriptor {
+        media_type: OCI_INDEX.to_owned(),
+        ..link
+    }));
+    all.push(RawManifest::write(&Manifest::index(links)));
+    all
+}
+
+/// Different manifests of a mebibyte each.
+fn large(count: usize) -> Vec<RawManifest> {
+    let empty = || Descriptor::of("application/vnd.oci.empty.v1+json", b"{}");
+    let one = |number: usize| {
+        let mut manifest = Manifest::image(empty(), vec![]);
+        let note = format!("{number}{}", "x".repeat(1 << 20));
+        manifest.annotations = Some([("note".to_owned(), note)].into());
+        RawManifest::write(&manifest)
+    };
+    (0..count).map(one).collect()
+}
+
 /// Serves these manifests by digest, the last one by tag.
 fn serve(manifests: Vec<RawManifest>) -> impl Fn(&Asked) -> Option<Answer> {
     move |asked| {
@@ -294,7 +324,7 @@ async fn lists() {
     let pages = |count: u64| (0..count).map(nothing).collect::<Vec<_>>();
     check(
         "lists",
-        20,
+        21,
         vec![
             lie(
                 "tags without end",
@@ -438,7 +468,7 @@ async fn lists() {
                 }),
             ),
             lie(
-                "a million referrers",
+                "60,000 referrers on one page",
                 Down,
                 1,
                 &[HOST],
@@ -447,9 +477,25 @@ async fn lists() {
             lie(
                 "10,000 referrers",
                 Down,
-                4,
-                &["sha256:"],
+                1,
+                &["more than 2000 manifests"],
                 to("GET", "/referrers/", move |_| referrers(pages(10_000))),
+            ),
+            lie(
+                "100 referrers of a mebibyte",
+                Down,
+                1,
+                &["bytes of manifests"],
+                {
+                    let large = large(100);
+                    let links: Vec<_> = large.iter().map(RawManifest::descriptor).collect();
+                    let list = to("GET", "/referrers/", move |asked| {
+                        let of_image = asked.path.ends_with(&IMAGE.root.digest.to_string());
+                        referrers(if of_image { links.clone() } else { vec![] })
+                    });
+                    let manifests = serve([large, vec![IMAGE.root.clone()]].concat());
+                    move |asked| list(asked).or_else(|| manifests(asked))
+                },
             ),
             lie(
                 "referrers that are no list",
@@ -535,11 +581,17 @@ async fn documents() {
     use What::Down;
     let one = || IMAGE.root.descriptor();
     let image = |change: fn(&mut Value)| root(manifest(change), OCI_MANIFEST);
-    check("manifests", 24, vec![
+    check("manifests", 30, vec![
         lie("good", Down, 0, &[], |_| None),
         lie("an index of 30,000", Down, 1, &[HOST], root(index((0..30_000).map(nothing).collect()), OCI_INDEX)),
         lie("an index of 3,000", Down, 1, &["more than 2000 manifests"], root(index((0..3_000).map(nothing).collect()), OCI_INDEX)),
         lie("an index of the same 10,000 times", Down, 0, &[], root(index(vec![IMAGE.root.descriptor(); 10_000]), OCI_INDEX)),
+        lie("an index of 1,000 indexes of 1,000", Down, 1, &["more than 2000 manifests"], serve(wide())),
+        lie("an index of 100 manifests of a mebibyte", Down, 1, &["bytes of manifests"], serve({
+            let large = large(100);
+            let links = large.iter().map(RawManifest::descriptor).collect();
+            [large, vec![RawManifest::write(&Manifest::index(links))]].concat()
+        })),
         lie("an index nine levels deep", Down, 1, &["deeper than 8"], serve(tower(12))),
         lie("an index that is its own child", Down, 5, &["sha256:"], |asked| {
             // The child has another digest than its bytes: the same document again.
