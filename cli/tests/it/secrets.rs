@@ -132,8 +132,49 @@ async fn registry(tokens: bool) -> Running {
         .unwrap()
 }
 
+/// Accesses by a name, with a secret wherever a user may write one; the server answers none of them.
+fn written(web: &str) -> Vec<(String, serde_json::Value)> {
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let mut all = Vec::new();
+    for path in ["denied", "oops"] {
+        let user = format!("http://jo:{}@{web}", secret("user"));
+        let signed = format!("http://{web}/{path}?X-Amz-Signature={}", secret("signed"));
+        all.push((
+            format!("request-{path}"),
+            json!({"type": "wget", "url": format!("http://{web}/{path}"), "verb": "POST",
+                "header": {"Authorization": [format!("Bearer {}", secret("header"))], "X-Api-Key": [secret("api")]},
+                "body": secret("body")}),
+        ));
+        all.push((
+            format!("signed-{path}"),
+            json!({"type": "wget", "url": signed}),
+        ));
+        for (kind, place) in [("user", user), ("plain", format!("http://{web}"))] {
+            let place = format!("{place}/{path}");
+            for (name, access) in [
+                ("wget", json!({"type": "wget", "url": place})),
+                (
+                    "helm",
+                    json!({"type": "helm", "helmRepository": place, "helmChart": "x:1.0.0"}),
+                ),
+                (
+                    "github",
+                    json!({"type": "gitHub", "repoUrl": format!("{place}/x"), "commit": commit}),
+                ),
+                (
+                    "git",
+                    json!({"type": "git", "repository": format!("{place}.git"), "ref": "refs/heads/main", "commit": commit}),
+                ),
+            ] {
+                all.push((format!("{name}-{kind}-{path}"), access));
+            }
+        }
+    }
+    all
+}
+
 /// Files with secrets in all kinds of configuration, right and wrong.
-fn plant(place: &Place, hosts: &[String]) {
+fn plant(place: &Place, hosts: &[String], web: &str) {
     let consumer = |identity: &str, credentials: &str| {
         format!("  - {{identity: {{{identity}}}, credentials: [{credentials}]}}\n")
     };
@@ -155,6 +196,20 @@ fn plant(place: &Place, hosts: &[String]) {
     let direct = |name: &str, value: &str| {
         format!("{{type: Credentials/v1, properties: {{username: jo, {name}: {value}}}}}")
     };
+    let (name, port) = web.split_once(':').unwrap();
+    let others: Vec<String> = ["Wget", "HelmChartRepository", "GitHubRepository", "Git"]
+        .iter()
+        .map(|kind| {
+            let identity = format!("type: {kind}, hostname: '{name}', port: '{port}'");
+            let property = if *kind == "GitHubRepository" {
+                "token"
+            } else {
+                "password"
+            };
+            consumer(&identity, &direct(property, &secret(kind)))
+        })
+        .collect();
+    file("others", &others);
     let password = secret("registry");
     let good: Vec<String> = hosts
         .iter()
@@ -389,7 +444,15 @@ async fn nothing_that_is_printed_or_written_has_a_secret() {
     remote["component"]["resources"] =
         json!([resource("good"), resource("denied"), resource("oops")]);
     store(&place, "./archive", remote).await;
-    plant(&place, &hosts);
+    let written = written(&web);
+    for (name, access) in &written {
+        let mut component = descriptor(&format!("acme.org/{name}"), "1.0.0", &[]);
+        component["component"]["resources"] = json!([
+            {"name": "it", "version": "1.0.0", "type": "blob", "relation": "external", "access": access}
+        ]);
+        store(&place, "./archive", component).await;
+    }
+    plant(&place, &hosts, &web);
     let planted: Vec<PathBuf> = place.files().into_keys().collect();
     let mut listener = Listener {
         place: &place,
@@ -620,6 +683,20 @@ async fn nothing_that_is_printed_or_written_has_a_secret() {
             "{name}: {found}, {:?}",
             listener.said.last()
         );
+    }
+
+    // Accesses that have secrets in them, and those that get some from the configuration.
+    for (name, _) in &written {
+        let reference = format!("./archive//acme.org/{name}:1.0.0");
+        let (file, target) = (format!("out-{name}"), format!("./copy-{name}"));
+        let download = ["download", "resource", &reference, "--identity", "name=it"];
+        let download = [&download[..], &["--output", &file, "--config", "others"]].concat();
+        let transfer = ["transfer", "cv", &reference, &target, "--copy-resources"];
+        let transfer = [&transfer[..], &["--config", "others"]].concat();
+        for line in [download, transfer] {
+            let code = listener.run(&[], "", &line).await;
+            assert_ne!(code, 0, "{name}: the server gives nothing away");
+        }
     }
 
     let leaks = listener.leaks(&planted);

@@ -7,7 +7,7 @@ use ocm_specs::media_type::TGZ;
 use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
 use url::Url;
 
-use super::GITHUB;
+use super::{GITHUB, printable};
 use crate::oci::{Expected, WebRequest};
 use crate::session::Session;
 
@@ -45,7 +45,7 @@ fn request(access: GitHub<'_>) -> Result<WebRequest> {
     let no_repository = || {
         Error::invalid(format!(
             "access.repoUrl: `{}` is no repository: expected https://HOST/OWNER/REPOSITORY",
-            access.repo_url.escape_debug()
+            printable(access.repo_url)
         ))
     };
     let text = match access.repo_url.contains("://") {

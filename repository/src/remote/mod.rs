@@ -29,6 +29,16 @@ const GIT: &str = "Git";
 /// Consumers of credentials for GitHub.
 const GITHUB: &str = "GitHubRepository";
 
+/// A URL that can't be parsed, without what may be a secret in it.
+fn printable(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let shown = match path.rsplit_once('@') {
+        Some((_, rest)) => rest,
+        None => path,
+    };
+    shown.escape_debug().to_string()
+}
+
 impl Session {
     /// The content of an access that leads to another server: Helm repositories (the chart archive), URLs, commits. Lazy:
     /// little more than a look-up, but for what may be asked for only once. `stated` is the digest that a descriptor states

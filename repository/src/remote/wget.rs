@@ -12,7 +12,7 @@ use reqwest::header::{
 };
 use url::Url;
 
-use super::WGET;
+use super::{WGET, printable};
 use crate::oci::{Expected, WebRequest};
 use crate::session::Session;
 
@@ -84,16 +84,6 @@ fn request(wget: &Wget<'_>) -> Result<WebRequest> {
     }
     request.follow = !wget.no_redirect;
     Ok(request)
-}
-
-/// A URL that can't be parsed, without what may be a secret in it.
-fn printable(url: &str) -> String {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    let shown = match path.rsplit_once('@') {
-        Some((_, rest)) => rest,
-        None => path,
-    };
-    shown.escape_debug().to_string()
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ocm_content::{Access, Blob, Content, ErrorKind, MemoryStores, RawManifest, Result, Stores};
+use ocm_content::{
+    Access, Blob, Content, Error, ErrorKind, MemoryStores, RawManifest, Result, Stores,
+};
 use ocm_repository::credentials::{Consumers, Credential, CredentialSource, Identity};
 use ocm_repository::{Session, SessionConfig};
 use ocm_specs::Digest;
@@ -351,6 +353,80 @@ async fn redirects_take_no_secrets_along() {
         error.to_string().ends_with("the server answers 302 Found"),
         "{error}"
     );
+}
+
+/// All that an error says, as text and in full, with what is behind it.
+pub(crate) fn everything(error: &Error) -> String {
+    let mut all = format!("{error} {error:?} {error:#?} {:?}", error.hint());
+    let mut source = std::error::Error::source(error);
+    while let Some(behind) = source {
+        all.push_str(&format!(" {behind} {behind:?}"));
+        source = behind.source();
+    }
+    all
+}
+
+/// Knows a secret for everybody.
+#[derive(Debug)]
+struct Secretive;
+
+#[async_trait]
+impl CredentialSource for Secretive {
+    async fn credential(&self, _: &Identity) -> Result<Option<Credential>> {
+        Ok(Some(Credential::basic("jo", "hunter2")))
+    }
+}
+
+/// Whatever is wrong with a place, nothing that was written for it or is configured for it is in the error.
+#[tokio::test]
+async fn errors_have_no_secret_in_them() {
+    let server = WebServer::start(|asked| match asked.path.as_str() {
+        path if path.contains("/moved") => {
+            Answer::new(302).header("location", "http://jo:hunter2@127.0.0.1:1/?sig=hunter2")
+        }
+        path if path.contains("/signed") => {
+            Answer::new(302).header("location", "http://127.0.0.1:1/x?sig=hunter2")
+        }
+        path if path.contains("/odd") => Answer::ok("neither an index nor a pack"),
+        path if path.contains("/denied") => Answer::new(403),
+        path if path.contains("/refused") => Answer::new(401),
+        _ => Answer::new(500),
+    })
+    .await;
+    let mut config = config(&[]);
+    config.credentials = Arc::new(Secretive);
+    config.client.retry.attempts = 1;
+    let session = Session::new(config).unwrap();
+    let with_user = server.url().replace("http://", "http://jo:hunter2@");
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let mut errors = 0;
+    for base in [
+        server.url(),
+        with_user,
+        "http://jo:hunter2@[nonsense".to_owned(),
+    ] {
+        for path in ["moved", "signed", "odd", "denied", "refused", "oops"] {
+            for access in [
+                json!({"type": "wget", "url": format!("{base}/{path}?sig=hunter2"), "verb": "POST", "body": "hunter2",
+                    "header": {"X-Api-Key": ["hunter2"]}}),
+                json!({"type": "wget", "url": format!("{base}/{path}"), "header": {"bad name": ["hunter2"]}}),
+                json!({"type": "wget", "url": format!("{base}/{path}"), "header": {"X-Api-Key": ["hunter2\n"]}}),
+                json!({"type": "helm", "helmRepository": format!("{base}/{path}"), "helmChart": "x:1.0.0"}),
+                json!({"type": "gitHub", "repoUrl": format!("{base}/acme/{path}"), "commit": commit}),
+                json!({"type": "git", "repository": format!("{base}/{path}.git"), "ref": "refs/heads/main", "commit": commit}),
+            ] {
+                // A wrong answer may be as good as any to an access that takes all.
+                if let Err(error) = read(&session, access.clone(), None).await {
+                    errors += 1;
+                    let all = everything(&error);
+                    for secret in ["hunter2", "am86aHVudGVyMg", "68756e74657232"] {
+                        assert!(!all.contains(secret), "{access}: {all}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(errors > 80, "{errors} errors");
 }
 
 /// Knows the same for everybody.

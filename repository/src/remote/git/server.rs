@@ -16,6 +16,7 @@ use super::GIT;
 use super::id::{Format, Id};
 use super::packet::{Message, Packet, Packets, wrong};
 use crate::oci::{Client, WebRequest};
+use crate::remote::printable;
 
 /// Largest list of references, in bytes: 64 MiB.
 const REFERENCES_LIMIT: u64 = 64 << 20;
@@ -82,10 +83,9 @@ impl Server {
         let parsed = Url::parse(&text).ok().filter(|url| url.has_host());
         let web = parsed.filter(|url| matches!(url.scheme(), "http" | "https"));
         let mut url = web.ok_or_else(|| {
-            let shown = repository.rsplit('@').next().unwrap_or_default();
             Error::unsupported(format!(
                 "access.repository: `{}` is not read here: git is read over http and https",
-                shown.escape_debug()
+                printable(repository)
             ))
             .with_hint("use the repository's https URL")
         })?;

@@ -15,7 +15,7 @@ use semver::VersionReq;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::super::HELM;
+use super::super::{HELM, printable};
 use super::at;
 use crate::oci::{Client, WebRequest};
 
@@ -60,7 +60,7 @@ pub(super) fn folder(repository: &Url) -> Url {
 
 fn below(base: &Url, path: &str) -> Result<Url> {
     base.join(path)
-        .map_err(|error| Error::invalid(format!("`{}`: {error}", path.escape_debug())))
+        .map_err(|error| Error::invalid(format!("`{}`: {error}", printable(path))))
 }
 
 /// What an index says, as far as it matters.

@@ -17,7 +17,7 @@ use url::Url;
 pub(crate) use index::Indexes;
 pub use metadata::ChartMetadata;
 
-use super::HELM;
+use super::{HELM, printable};
 use crate::oci::{Expected, WebRequest};
 use crate::session::Session;
 
@@ -90,10 +90,9 @@ async fn in_repository(
     with_provenance: bool,
 ) -> Result<HelmChart> {
     let repository = Url::parse(access.repository).map_err(|error| {
-        let shown = access.repository.split('?').next().unwrap_or_default();
         Error::invalid(format!(
             "access.helmRepository: `{}`: {error}",
-            shown.escape_debug()
+            printable(access.repository)
         ))
     })?;
     if access.name().is_empty() {
