@@ -346,6 +346,7 @@ async fn what_other_tools_wrote_converts_into_every_form() {
         "v1-utf8-resource/transport-archive.tar.gz",
         "v1-helm-chart/with-resource",
         "v1-helm-chart/without-resource",
+        "../transform/go-graphs/src",
     ] {
         let temp = TempDir::new().expect("temp");
         let source = Place::at(&root.join(name));

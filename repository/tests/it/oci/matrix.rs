@@ -121,23 +121,31 @@ impl Operation {
         matches!(self, PutBlob | SendChunk | PutManifest | PutTag)
     }
 
-    /// What an error has to say.
-    fn words(self, content: &Content) -> Vec<String> {
-        let manifest = content.manifest.digest.to_string();
-        let of = |verb: &str, what: &str| vec![verb.to_owned(), what.to_owned()];
+    /// What an error says, one of these: what was done, to what, where.
+    fn words(self, content: &Content, host: &str) -> Vec<String> {
+        let (blob, manifest) = (&content.link.digest, &content.manifest.digest);
+        let there = format!("{host}/{REPOSITORY}");
         match self {
-            ReadBlob | ResumeBlob => of("read ", &content.link.digest.to_string()),
-            ReadManifest => of("read manifest", &manifest),
-            ReadTag | GetToken => of("manifest", TAG),
-            ResolveTag => of("manifest", ""),
-            LookForBlob => of("look for blob", &content.link.digest.to_string()),
-            ListTags => of("", REPOSITORY),
-            ListReferrers => of("", REPOSITORY),
-            ListRepositories => of("", ""),
-            BeginUpload => of("blob", &content.link.digest.to_string()),
-            PutBlob | SendChunk | EndChunks => of("push blob", &content.link.digest.to_string()),
-            PutManifest => of("write manifest", &manifest),
-            PutTag => of("write manifest", TAG),
+            // The second is said by whoever compares what came with the digest.
+            ReadBlob | ResumeBlob => vec![
+                format!("read blob {blob} of {there}"),
+                format!("read {blob} from oci://{there}"),
+            ],
+            ReadManifest => vec![format!("read manifest {manifest} of {there}")],
+            // The token was for this.
+            ReadTag | GetToken => vec![format!("read manifest {TAG} of {there}")],
+            ResolveTag => vec![format!("look for manifest {TAG} of {there}")],
+            LookForBlob => vec![format!("look for blob {blob} of {there}")],
+            ListTags => vec![format!("list tags of {there}")],
+            ListReferrers => vec![format!("list referrers of {manifest} of {there}")],
+            ListRepositories => vec![format!("list repositories of {host}")],
+            BeginUpload => vec![
+                format!("look for blob {blob} or open an upload to {there}"),
+                format!("open an upload of blob {blob} to {there}"),
+            ],
+            PutBlob | SendChunk | EndChunks => vec![format!("push blob {blob} to {there}")],
+            PutManifest => vec![format!("write manifest {manifest} to {there}")],
+            PutTag => vec![format!("write manifest {TAG} to {there}")],
         }
     }
 }
@@ -228,9 +236,30 @@ async fn governed<T>(work: impl Future<Output = T>) -> T {
     }
 }
 
+/// What went wrong, and whether that was in reading what the operation had named.
+struct Broken {
+    error: Error,
+    after: bool,
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            after: false,
+        }
+    }
+}
+
+impl Broken {
+    fn after(error: Error) -> Self {
+        Self { error, after: true }
+    }
+}
+
 /// How one operation went against one registry.
 struct Played {
-    result: Result<(), Error>,
+    result: Result<(), Broken>,
     log: Vec<Entry>,
     host: String,
 }
@@ -315,7 +344,7 @@ async fn perform(
     operation: Operation,
     client: &Client,
     host: String,
-) -> Result<()> {
+) -> Result<(), Broken> {
     let store = client.store(&host, REPOSITORY)?;
     match operation {
         ReadBlob | ResumeBlob => {
@@ -330,7 +359,8 @@ async fn perform(
         // Lists and heads are believed, what they name is verified: so it is read.
         ResolveTag => {
             let digest = store.resolve(TAG).await?.digest.to_string();
-            assert_eq!(store.manifest(&digest).await?, content.manifest);
+            let found = store.manifest(&digest).await.map_err(Broken::after)?;
+            assert_eq!(found, content.manifest);
         }
         LookForBlob => {
             assert_eq!(store.blob_size(&content.link.digest).await?, BLOB as u64);
@@ -338,27 +368,29 @@ async fn perform(
         ListTags => {
             let tags = store.tags().await?;
             if tags.is_empty() {
-                return Err(nothing(&host));
+                return Err(Broken::after(nothing(&host)));
             }
             for tag in tags {
-                assert_eq!(store.manifest(&tag).await?, content.manifest);
+                let found = store.manifest(&tag).await.map_err(Broken::after)?;
+                assert_eq!(found, content.manifest);
             }
         }
         ListReferrers => {
             let found = store.referrers(&content.manifest.digest).await?;
             if found.is_empty() {
-                return Err(nothing(&host));
+                return Err(Broken::after(nothing(&host)));
             }
             for link in found {
-                let read = store.manifest(&link.digest.to_string()).await?;
-                assert_eq!(read, content.referrer);
+                let read = store.manifest(&link.digest.to_string()).await;
+                assert_eq!(read.map_err(Broken::after)?, content.referrer);
             }
         }
         ListRepositories => {
             let names = client.catalog(&host).await?;
             assert_eq!(names.len(), 1);
             for name in names {
-                client.store(&host, &name)?.manifest(TAG).await?;
+                let store = client.store(&host, &name).map_err(Broken::after)?;
+                store.manifest(TAG).await.map_err(Broken::after)?;
             }
         }
         BeginUpload | PutBlob | SendChunk | EndChunks => {
@@ -404,10 +436,10 @@ async fn nothing_half_written(content: &Content, store: &Arc<dyn ContentStore>) 
     }
 }
 
-fn letter(result: &Result<(), Error>) -> char {
+fn letter(result: &Result<(), Broken>) -> char {
     match result {
         Ok(()) => '.',
-        Err(error) => match error.kind() {
+        Err(broken) => match broken.error.kind() {
             ErrorKind::NotFound => 'n',
             ErrorKind::Denied => 'd',
             ErrorKind::Mismatch => 'm',
@@ -419,6 +451,19 @@ fn letter(result: &Result<(), Error>) -> char {
             _ => '!',
         },
     }
+}
+
+/// Failures that a request was made again after are told as attempts.
+fn miscounted(error: &Error, log: &[Entry]) -> Option<String> {
+    let text = error.to_string();
+    let told = text.split(" attempts)").next().and_then(|head| {
+        let count = head.rsplit('(').next()?;
+        count.parse::<usize>().ok()
+    });
+    let struck = log.iter().filter(|entry| entry.faulty).count();
+    let is_repeated = error.kind() == ErrorKind::Unavailable && struck > 1;
+    (is_repeated && told != Some(struck.min(ATTEMPTS as usize)))
+        .then(|| format!("struck {struck} times, and {told:?} attempts are told"))
 }
 
 /// Plays one cell once or always; gives its letter, and what is wrong with it.
@@ -436,28 +481,20 @@ async fn outcome(
     if log.len() > 7 * ATTEMPTS as usize {
         wrong.push(format!("{} requests", log.len()));
     }
-    if let Err(error) = &result {
-        let text = error.to_string();
-        for word in operation.words(content).iter().chain([&host]) {
-            if !text.contains(word.as_str()) {
-                wrong.push(format!("no `{word}`"));
-            }
+    if let Err(broken) = &result {
+        let text = broken.error.to_string();
+        let words = match broken.after {
+            true => vec!["read manifest ".to_owned(), "lists nothing".to_owned()],
+            false => operation.words(content, &host),
+        };
+        if !words.iter().any(|words| text.contains(words)) || !text.contains(&host) {
+            wrong.push(format!("none of {words:?}"));
         }
-        let struck = log.iter().filter(|entry| entry.faulty).count();
-        let told = text.split(" attempts)").next().and_then(|head| {
-            let count = head.rsplit('(').next()?;
-            count.parse::<usize>().ok()
-        });
-        let is_repeated = always && error.kind() == ErrorKind::Unavailable && struck > 1;
-        if is_repeated && told != Some(struck.min(ATTEMPTS as usize)) {
-            wrong.push(format!(
-                "struck {struck} times, and {told:?} attempts are told"
-            ));
-        }
+        wrong.extend(miscounted(&broken.error, &log).filter(|_| always));
     }
     let letter = letter(&result);
     let wrong = (!wrong.is_empty()).then(|| {
-        let error = result.err().map(|error| error.to_string());
+        let error = result.err().map(|broken| broken.error.to_string());
         format!(
             "{name} {shown}: {}: {}",
             wrong.join(", "),
@@ -649,7 +686,8 @@ async fn every_lost_answer() {
             cells += 1;
             let name = format!("{operation:?} {fault:?}");
             let played = play(&content, operation, fault, false).await;
-            assert!(played.result.is_ok(), "{name}: {:?}", played.result);
+            let error = played.result.err().map(|broken| broken.error.to_string());
+            assert_eq!(error, None, "{name}");
             assert!(played.log.len() <= most, "{name}: {:?}", played.log);
             let sent = played.log.iter().filter(|entry| entry.method == "PUT");
             let again = usize::from(operation != PutBlob);
