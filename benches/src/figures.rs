@@ -122,7 +122,7 @@ const RELAY_PROFILE: &str = "of the threads that relay, 56% of the time is the p
     the kernel's; runs on a busy machine gave 1.19 and 1.23";
 
 /// About `start.dry_run_ms`.
-const START_PROFILE: &str = "two milliseconds are the dynamic linker's, before the program begins: 124,000 addresses on 590 \
+const START_PROFILE: &str = "two milliseconds are the dynamic linker's, before the program begins: 124,000 addresses on 614 \
     pages, each of which the kernel copies. The rest is the command line, making the schemas of the step types that the spec \
     uses, and types of them";
 
